@@ -1,0 +1,49 @@
+"""An embedding store with SQL-accessible vector search, on Postgres and pgvector.
+
+>>> import embstore
+>>> store = embstore.connect()
+"""
+
+from .errors import (
+    AlreadyExists,
+    BadInput,
+    ConnectionFailed,
+    DatabaseFailed,
+    DimensionMismatch,
+    DuplicateId,
+    EmbstoreError,
+    InvalidName,
+    InvalidQuery,
+    LoadFailed,
+    MissingPackage,
+    NotFound,
+    SchemaMismatch,
+    ServerFailed,
+)
+from .store import Store, connect
+from .table import Table
+from .types import Features, Neighbors
+from .version import Version
+
+__all__ = [
+    "AlreadyExists",
+    "BadInput",
+    "ConnectionFailed",
+    "DatabaseFailed",
+    "DimensionMismatch",
+    "DuplicateId",
+    "EmbstoreError",
+    "Features",
+    "InvalidName",
+    "InvalidQuery",
+    "LoadFailed",
+    "MissingPackage",
+    "Neighbors",
+    "NotFound",
+    "SchemaMismatch",
+    "ServerFailed",
+    "Store",
+    "Table",
+    "Version",
+    "connect",
+]

@@ -1,0 +1,5 @@
+"""``python -m embstore``."""
+
+from .cli import main
+
+main()

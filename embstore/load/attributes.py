@@ -1,0 +1,166 @@
+"""Attributes: which SQL type a column gets, and a side table joined on id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import BadInput
+from ..readers.base import ID
+from ..relations import MAX_IDENTIFIER_BYTES
+from ..types import Attribute, IdType
+from .ids import to_id_type
+
+RESERVED = {"id", "embedding", "version"}
+
+# Few types, so that the same column keeps its type from one training to the next: an int32 of
+# today and an int64 of tomorrow are both bigint.
+STORED = {
+    "bigint": pa.int64(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "timestamp without time zone": pa.timestamp("us"),
+    "timestamp with time zone": pa.timestamp("us", "UTC"),
+    "jsonb": pa.string(),
+}
+
+
+def sql_type(kind: pa.DataType) -> str | None:
+    """Return the SQL type for an Arrow type; None when there is none."""
+    is_ = pa.types
+    if is_.is_integer(kind):
+        return "bigint"
+    if is_.is_floating(kind) or is_.is_decimal(kind):
+        return "double precision"
+    if is_.is_boolean(kind):
+        return "boolean"
+    if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_null(kind):
+        return "text"
+    if is_.is_date(kind):
+        return "date"
+    if is_.is_timestamp(kind):
+        return f"timestamp {'with' if kind.tz else 'without'} time zone"
+    if is_.is_nested(kind):
+        return "jsonb"
+    return None
+
+
+def columns_of(schema: pa.Schema, source: str) -> list[Attribute]:
+    """Return the attributes that the fields of ``schema`` make.
+
+    Raises
+    ------
+    BadInput
+        Naming the column that cannot be stored.
+    """
+    found: dict[str, Attribute] = {}
+    for each in schema:
+        column, kind = each.name, sql_type(each.type)
+        if not column or "\0" in column or len(column.encode()) > MAX_IDENTIFIER_BYTES:
+            problem = f"its name must be 1 to {MAX_IDENTIFIER_BYTES} bytes long"
+        elif column in RESERVED:
+            problem = "that name is embstore's own"
+        elif column in found:
+            problem = "it is there twice"
+        elif kind is None:
+            problem = f"type {each.type} has no SQL type here"
+        else:
+            found[column] = Attribute(column, kind)
+            continue
+        raise BadInput(
+            f"{source}: column {column!r} cannot become an attribute: {problem}; rename, convert"
+            " or leave it out",
+            source=source,
+            column=column,
+        )
+    return list(found.values())
+
+
+def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int) -> pa.Array:
+    """Convert a column to the Arrow type that is stored for its SQL type."""
+    if attribute.type == "jsonb" and not pa.types.is_string(array.type):
+        # Nested columns are rare and small beside the vectors; json does them row by row.
+        texts = [None if v is None else json.dumps(v, default=str) for v in array.to_pylist()]
+        return pa.array(texts, pa.string())
+    target = STORED[attribute.type]
+    try:
+        stored = array if array.type == target else array.cast(target, safe=False)
+        if pa.types.is_unsigned_integer(array.type):
+            stored = array.cast(target)  # safe: refuses what bigint cannot hold
+        if attribute.type in {"text", "jsonb"}:
+            stored.validate(full=True)
+            if pc.any(pc.match_substring(stored, "\0")).as_py():
+                raise pa.ArrowInvalid("a text holds the character NUL")
+    except pa.ArrowInvalid as error:
+        row = first_row + 1
+        raise BadInput(
+            f"{source} rows {row} to {row + len(array) - 1}: column {attribute.name!r} cannot be"
+            f" stored as {attribute.type} ({error}); mend the column and load again",
+            source=source,
+            row=row,
+            column=attribute.name,
+        ) from error
+    return stored
+
+
+class SideTable:
+    """Attributes from a table of their own, joined on id.
+
+    Held in memory once; each batch finds its rows by one hash join.
+    """
+
+    def __init__(self, table: pa.Table, source: str, id_type: IdType) -> None:
+        self.source = source
+        ids = table.column(ID).combine_chunks()
+        if isinstance(ids, pa.ChunkedArray):
+            ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], ids.type)
+        self._ids = to_id_type(ids, id_type, source, "row", 1, 0)
+        counted = pc.value_counts(self._ids)
+        again = counted.filter(pc.greater(counted.field("counts"), 1))
+        if len(again):
+            value = again.field("values")[0].as_py()
+            raise BadInput(
+                f"{source}: id {value!r} is there more than once; attributes need one row per id",
+                source=source,
+                id=value,
+            )
+        self._rest = table.drop_columns([ID]).combine_chunks()
+        self.attributes = columns_of(self._rest.schema, source)
+        self.matched = 0
+
+    def join(self, ids: pa.Array) -> list[pa.Array]:
+        """Return this table's columns for ``ids``, null where an id is not in it."""
+        places = pc.index_in(ids, value_set=self._ids)
+        self.matched += len(ids) - places.null_count
+        rows = self._rest.take(places)
+        return [_single(rows.column(i)) for i in range(rows.num_columns)]
+
+
+def _single(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def agree(
+    own: Sequence[Attribute], known: Sequence[Attribute], table: str, source: str
+) -> None:
+    """Refuse an attribute whose type differs from what the table's view has.
+
+    Raises
+    ------
+    BadInput
+    """
+    types = {each.name: each.type for each in known}
+    for each in own:
+        there = types.get(each.name, each.type)
+        if there != each.type:
+            raise BadInput(
+                f"{source}: column {each.name!r} would be {each.type}, but it is {there} in the"
+                f" earlier versions of {table}; convert or rename it",
+                source=source,
+                column=each.name,
+            )

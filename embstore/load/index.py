@@ -1,0 +1,121 @@
+"""The primary key, the ANN index and the planner's statistics of a loaded version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from ..catalog import VersionRow
+from ..connection import Connection, Engine
+from ..errors import InvalidQuery
+from ..relations import index_name, version_table
+from ..types import Metric, Precision
+
+# pgvector's own defaults.
+HNSW_M = 16
+
+_OPCLASS = {Metric.COSINE: "cosine_ops", Metric.IP: "ip_ops", Metric.L2: "l2_ops"}
+
+
+def check_indexable(kind: str, dim: int, precision: Precision, name: str) -> None:
+    """Refuse, before anything is loaded, an index that Postgres could not build.
+
+    Raises
+    ------
+    InvalidQuery
+        With the ways out.
+    """
+    if kind not in {"hnsw", "none"}:
+        raise InvalidQuery(f"there is no index kind {kind!r}: use hnsw or none")
+    if kind == "hnsw" and dim > precision.max_indexed_dim:
+        way = " float16 vectors up to 4000," if precision is Precision.FLOAT32 else ""
+        raise InvalidQuery(
+            f"{name}: {dim} dimensions are more than an HNSW index takes of {precision} vectors"
+            f" ({precision.max_indexed_dim}): use{way} index none for exact search, or reduce"
+            " them first, say with PCA"
+        )
+
+
+def primary_key(connection: Connection, version: VersionRow) -> list[int | str]:
+    """Add the primary key; returns some ids that stand there twice (then there is none)."""
+    relation = version_table(version.table_name, version.version)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (id)").format(relation))
+    except psycopg.errors.UniqueViolation:
+        rows = connection.execute(
+            sql.SQL("SELECT id FROM {} GROUP BY id HAVING count(*) > 1 LIMIT 10").format(relation)
+        ).fetchall()
+        return [row[0] for row in rows]
+    return []
+
+
+def graph_kb(version: VersionRow, rows: int) -> int:
+    """Memory that pgvector's HNSW build needs to stay in its fast phase, in kB.
+
+    Per element the vector, its header, and 2 * m neighbours of 16 bytes at the ground layer, with
+    a quarter on top for the upper layers and the allocator.
+    """
+    width = 4 if version.precision is Precision.FLOAT32 else 2
+    per_row = width * version.dim + 200 + 2 * HNSW_M * 24
+    return max(65_536, rows * per_row * 5 // 4 // 1024)
+
+
+def build(
+    connection: Connection, engine: Engine, version: VersionRow, rows: int
+) -> str | None:
+    """Build the version's ANN index. Returns a warning when it will not fit in memory."""
+    if version.index_kind == "none":
+        return None
+    needed = graph_kb(version, rows)
+    allowed = connection.execute(
+        "SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'"
+    ).fetchone()
+    assert allowed is not None
+    # Never above what the server's owner allows; below it, because a parallel build reserves all
+    # of this at once.
+    memory = min(needed, int(allowed[0]))
+    connection.execute(
+        sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(f"{memory}kB"))
+    )
+    connection.execute(
+        sql.SQL("CREATE INDEX {} ON {} USING hnsw (embedding {})").format(
+            index_name(version.table_name, version.version, "hnsw"),
+            version_table(version.table_name, version.version),
+            sql.SQL("{}.{}").format(
+                engine.schema,
+                sql.Identifier(f"{version.precision.sql_type}_{_OPCLASS[version.metric]}"),
+            ),
+        )
+    )
+    if needed <= int(allowed[0]):
+        return None
+    return (
+        f"the HNSW graph of {version.ref} needs about {needed // 1024} MB and maintenance_work_mem"
+        f" is {int(allowed[0]) // 1024} MB: raise it on the server for a faster build"
+    )
+
+
+def analyze(connection: Connection, version: VersionRow) -> None:
+    """Give the planner its statistics."""
+    connection.execute(
+        sql.SQL("ANALYZE {}").format(version_table(version.table_name, version.version))
+    )
+
+
+Watch = Callable[[int, int], None]
+
+
+def progress_of(connection: Connection, pid: int) -> tuple[int, int] | None:
+    """How far the index build of backend ``pid`` is: blocks done and in all."""
+    row = connection.execute(
+        "SELECT blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = %s", (pid,)
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row and row[1] else None
+
+
+def kinds() -> Sequence[str]:
+    """Index kinds that a load takes."""
+    return ("hnsw", "none")

@@ -1,0 +1,1 @@
+"""What is live: the view, the aliases, and the removal of versions."""

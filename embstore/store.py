@@ -1,0 +1,277 @@
+"""A store: one Postgres database that holds embstore's catalog and vectors."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Self
+
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from . import catalog, connection, schema, wire
+from .connection import Address, Connection, Engine
+from .errors import ConnectionFailed
+from .load import leftovers
+from .release import aliases
+from .release.aliases import Moved
+from .release.drop import drop_table
+from .server import EmbeddedServer, join
+from .table import Table, choice
+from .types import IdType, Metric, Precision
+from .version import Version
+
+POOL_SIZE = 16
+
+
+def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
+    """Open a store.
+
+    Parameters
+    ----------
+    url : str
+        A libpq URL of any Postgres 15 or later with pgvector 0.8 or later. By default
+        ``$EMBSTORE_URL``, else the embedded Postgres under ``$EMBSTORE_HOME``, which is started or
+        joined, and brought to this embstore's schema.
+    read_url : str
+        Where to read: a standby of the same store.
+
+    Raises
+    ------
+    ConnectionFailed, ServerFailed
+        When there is no way in.
+    SchemaMismatch
+        When an external store is behind or ahead of this embstore, with the command to run.
+    """
+    url = url or os.environ.get("EMBSTORE_URL")
+    server = None if url else join()
+    address = connection.parse(url if server is None else server.url)
+    try:
+        with connection.connect(address) as first:
+            engine = connection.probe(first, address)
+            if server is not None and (engine.revision or "") < schema.HEAD:
+                schema.upgrade(address)
+                engine = connection.probe(first, address)
+            schema.check(address, engine)
+            if engine.loading and engine.loader_role and not engine.standby:
+                leftovers.sweep(first)
+        reads = _Link(address, engine)
+        if read_url is not None:
+            read_address = connection.parse(read_url)
+            with connection.connect(read_address) as first:
+                read_engine = connection.probe(first, read_address)
+            schema.check(read_address, read_engine)
+            reads = _Link(read_address, read_engine)
+    except BaseException:
+        if server is not None:
+            server.release()
+        raise
+    return Store(_Link(address, engine), reads, server)
+
+
+class _Link:
+    """An address, what was found there, and a pool of connections to it."""
+
+    def __init__(self, address: Address, engine: Engine) -> None:
+        self.address = address
+        self.engine = engine
+        self._pool: ConnectionPool[Connection] | None = None
+        self._pid = 0
+
+    def open(self) -> Connection:
+        """Open a connection of its own."""
+        opened = connection.connect(self.address)
+        wire.register(opened, self.engine)
+        return opened
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """Lend a connection from the pool, in autocommit."""
+        if self._pool is None or self._pid != os.getpid():
+            # A forked child must not share its parent's sockets.
+            self._pool, self._pid = self._new_pool(), os.getpid()
+        try:
+            context = self._pool.connection(timeout=connection.CONNECT_TIMEOUT_S)
+            lent = context.__enter__()
+        except PoolTimeout:
+            with self.open():  # says why, if the server is what is wrong
+                pass
+            raise ConnectionFailed(
+                f"all {POOL_SIZE} connections to {self.address} are in use by this process"
+            ) from None
+        try:
+            yield lent
+        except BaseException as error:
+            if not context.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            context.__exit__(None, None, None)
+
+    def _new_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            self.address.url,
+            kwargs={"autocommit": True, **connection.defaults(self.address)},
+            min_size=0,
+            max_size=POOL_SIZE,
+            configure=lambda opened: wire.register(opened, self.engine),
+            open=True,
+            name="embstore",
+        )
+
+    def close(self) -> None:
+        """Close the pool."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.close()
+        self._pool = None
+
+
+class Store:
+    """An open store. Make one with ``embstore.connect``; it may be shared by threads."""
+
+    def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
+        self._writes = writes
+        self._reads = reads
+        self._server = server
+        self._closer = weakref.finalize(self, _close, writes, reads, server)
+        atexit.register(self._closer)
+
+    def __repr__(self) -> str:
+        return f"<Store {self._writes.address}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections; an embedded server that nobody else uses then stops."""
+        self._closer()
+
+    @property
+    def url(self) -> str:
+        """The libpq URL, as psycopg, psql and SQLAlchemy take it; may hold a password."""
+        return self._writes.address.url
+
+    @property
+    def engine(self) -> Engine:
+        """What kind of Postgres this is."""
+        return self._writes.engine
+
+    @property
+    def read_engine(self) -> Engine:
+        """Likewise, where reads go."""
+        return self._reads.engine
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """Lend a psycopg connection: ``with store.connection() as connection: ...``."""
+        return self._writes.lend()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Lend a connection to the primary."""
+        return self._writes.lend()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Lend a connection to where reads go."""
+        return self._reads.lend()
+
+    def connect_for_load(self) -> Connection:
+        """Open a connection of its own to the primary."""
+        return self._writes.open()
+
+    def create_table(
+        self,
+        name: str,
+        *,
+        metric: str = "cosine",
+        id_type: str | None = None,
+        precision: str | None = None,
+    ) -> Table:
+        """Create an empty table.
+
+        Parameters
+        ----------
+        name : str
+            A lower-case letter, then at most 47 lower-case letters, digits or underscores.
+        metric : {"cosine", "ip", "l2"}
+        id_type : {"bigint", "text"}
+            By default what the first load has.
+        precision : {"float32", "float16"}
+            By default what the first load asks for.
+
+        Raises
+        ------
+        AlreadyExists, InvalidName, InvalidQuery
+        """
+        wanted = choice(Metric, metric, "metric") or Metric.COSINE
+        with self.writing() as lent:
+            catalog.create_table(
+                lent,
+                name,
+                wanted,
+                choice(IdType, id_type, "id type"),
+                choice(Precision, precision, "precision"),
+            )
+        return self.table(name)
+
+    def table(self, name: str) -> Table:
+        """Return a table.
+
+        Raises
+        ------
+        NotFound, InvalidName
+        """
+        with self.writing() as lent:
+            return Table(self, catalog.table(lent, name))
+
+    def tables(self) -> list[Table]:
+        """Return all tables, by name."""
+        with self.reading() as lent:
+            return [Table(self, row) for row in catalog.tables(lent)]
+
+    def __getitem__(self, ref: str) -> Version:
+        """Return the version that a reference names: ``store["items@7"]``, ``store["items"]``."""
+        with self.writing() as lent:
+            return Version(self, catalog.resolve(lent, ref))
+
+    def promote(
+        self, *refs: str, alias: str = "live", message: str | None = None
+    ) -> list[Moved]:
+        """Point the alias of each ref's table at that version, all in one transaction.
+
+        Raises
+        ------
+        NotFound, InvalidName
+        """
+        with self.writing() as lent:
+            return aliases.promote(lent, refs, alias=alias, message=message)
+
+    def drop_table(self, name: str) -> None:
+        """Drop a table with all of its versions.
+
+        Raises
+        ------
+        NotFound, DatabaseFailed
+        """
+        with self.writing() as lent:
+            drop_table(lent, self.engine, name)
+
+    def sweep(self) -> list[str]:
+        """Remove what killed loads left; returns their refs. Every connect does it."""
+        with self.writing() as lent:
+            return leftovers.sweep(lent)
+
+
+def _close(writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
+    writes.close()
+    reads.close()
+    if server is not None:
+        server.release()

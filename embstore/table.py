@@ -1,0 +1,195 @@
+"""A table: the versions of one set of embeddings, and what is live of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import catalog, load
+from .catalog import Move, TableRow
+from .errors import InvalidQuery
+from .query.target import Target
+from .reads import Reads
+from .release.aliases import Moved, rollback
+from .release.drop import drop_version
+from .types import IdType, Metric, Precision
+from .version import Version
+
+if TYPE_CHECKING:
+    from .store import Store
+
+
+class Table(Reads):
+    """An embedding table, such as ``store.table("items")``.
+
+    Its own ``nearest``, ``similar`` and ``lookup`` read the live version: each call sees exactly
+    one version, whatever is promoted meanwhile.
+    """
+
+    def __init__(self, store: Store, row: TableRow) -> None:
+        self._store = store
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}: {self.metric}>"
+
+    def _target(self) -> Target:
+        if self._row.id_type is None:
+            with self._store.reading() as connection:
+                self._row = catalog.table(connection, self.name)
+        return Target.of_table(self._row)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._row.name
+
+    @property
+    def metric(self) -> Metric:
+        """How its vectors are compared."""
+        return self._row.metric
+
+    @property
+    def live(self) -> Version:
+        """The version that is live now.
+
+        Raises
+        ------
+        NotFound
+            When none is.
+        """
+        return self._store[f"{self.name}@live"]
+
+    def __getitem__(self, selector: int | str) -> Version:
+        return self._store[f"{self.name}@{selector}"]
+
+    def versions(self) -> list[Version]:
+        """Return the ready versions, oldest first."""
+        with self._store.reading() as connection:
+            rows = catalog.ready_versions(connection, self.name)
+        return [Version(self._store, row) for row in rows]
+
+    def load(
+        self,
+        source: object,
+        *,
+        ids: object = None,
+        vectors: str | None = None,
+        format: str | None = None,
+        attributes: object = None,
+        attributes_ids: str | None = None,
+        trainer: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        id_type: str | None = None,
+        precision: str | None = None,
+        index: str = "hnsw",
+        promote: bool | str = False,
+        progress: Callable[[load.Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> Version:
+        """Load vectors as the table's next version. All of it becomes visible at once, or nothing.
+
+        Parameters
+        ----------
+        source : path, array, frame, Arrow table or stream, or mapping
+            What holds the vectors; see the documentation's page on loading.
+        ids : array, path or str
+            The ids, a file of them, or the name of the column or array that holds them.
+        vectors : str
+            The column or array that holds the vectors; by default the only one that can.
+        format : str
+            What the file is, where its content does not tell.
+        attributes : frame, Arrow table or path
+            More columns, joined on id; the source's own further columns are attributes anyway.
+        attributes_ids : str
+            Their id column; by default ``id``, else the only one that can be.
+        trainer, params, metrics
+            Provenance: what made the vectors, how, and how well. Kept as JSON.
+        id_type : {"bigint", "text"}
+            Fixed for the table by its first load; by default what the source has.
+        precision : {"float32", "float16"}
+            Likewise; by default float32.
+        index : {"hnsw", "none"}
+        promote : bool or str
+            Make the version live in the same step, or move the alias named to it.
+        progress : callable
+            Called with a ``Progress`` from time to time.
+        warn : callable
+            Called with a sentence when something works but should be mended.
+
+        Returns
+        -------
+        Version
+
+        Raises
+        ------
+        BadInput
+            Naming the file, the row and the id at fault.
+        DuplicateId, InvalidQuery, LoadFailed, NotFound
+        """
+        options = load.Options(
+            trainer=trainer,
+            params=params or {},
+            metrics=metrics or {},
+            ids=ids,
+            vectors=vectors,
+            format=format,
+            attributes=attributes,
+            attributes_ids=attributes_ids,
+            id_type=choice(IdType, id_type, "id type"),
+            precision=choice(Precision, precision, "precision"),
+            index=index,
+            alias="live" if promote is True else promote or None,
+            progress=progress,
+            **({"warn": warn} if warn else {}),
+        )
+        row = load.load(
+            self._store.connect_for_load, self._store.engine, self.name, source, options
+        )
+        return Version(self._store, row)
+
+    def rollback(self, *, message: str | None = None) -> Moved:
+        """Make live what was live before the last promote; again, what was before that.
+
+        Raises
+        ------
+        NotFound
+            When there is nothing before, or it was dropped.
+        """
+        with self._store.writing() as connection:
+            return rollback(connection, self.name, message=message)
+
+    def history(self) -> list[Move]:
+        """Return every move of the table's aliases, oldest first."""
+        with self._store.reading() as connection:
+            return catalog.history(connection, self.name)
+
+    def drop(self, version: int) -> None:
+        """Drop one version: its vectors go, its catalog row stays as ``retired``.
+
+        Raises
+        ------
+        InvalidQuery
+            While an alias names it.
+        DatabaseFailed
+            While a transaction that may still read it is open.
+        """
+        with self._store.writing() as connection:
+            drop_version(connection, self._store.engine, self.name, version)
+
+
+def choice(kind: Any, value: str | None, what: str) -> Any:
+    """Return ``value`` as a member of ``kind``; None stays None.
+
+    Raises
+    ------
+    InvalidQuery
+        Listing the members.
+    """
+    if value is None:
+        return None
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidQuery(f"{value!r} is no {what}: use {' or '.join(kind)}") from None
