@@ -1,0 +1,110 @@
+"""load: vectors from files into the next version of a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from . import options, output
+from .progress import bar
+
+
+def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """Parse NAME=VALUE; a value that is JSON keeps its type."""
+    pairs = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{each!r} is not NAME=VALUE", param=option)
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
+@click.command()
+@click.argument("table")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--ids", metavar="FILE|NAME", help="The ids: a file, or a column or array inside.")
+@click.option("--vectors", metavar="NAME", help="The column or array that holds the vectors.")
+@click.option("--format", "format_", metavar="NAME", help="What the file is, if it does not tell.")
+@click.option("--attributes", metavar="FILE", help="More columns, joined on id.")
+@click.option("--attributes-ids", metavar="NAME", help="The id column of --attributes.")
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "ip", "l2"]),
+    help="How vectors are compared; fixed for a table. [default for a new one: cosine]",
+)
+@click.option("--precision", type=click.Choice(["float32", "float16"]), help="Fixed for a table.")
+@click.option("--id-type", type=click.Choice(["bigint", "text"]), help="Fixed for a table.")
+@click.option(
+    "--index", type=click.Choice(["hnsw", "none"]), default="hnsw", show_default=True, help="ANN."
+)
+@click.option("--trainer", metavar="TEXT", help="What made the vectors, such as gensim.Word2Vec.")
+@click.option("--param", "params", multiple=True, callback=_pairs, metavar="NAME=VALUE",
+              help="A parameter of the trainer; may be repeated.")
+@click.option("--metric-value", "metrics", multiple=True, callback=_pairs, metavar="NAME=VALUE",
+              help="A metric of the training; may be repeated.")
+@click.option("--promote", is_flag=True, help="Make the version live in the same step.")
+@options.url
+@options.as_json
+def load(
+    table: str,
+    files: tuple[str, ...],
+    format_: str | None,
+    metric: str | None,
+    url: str | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Load FILE... as the next version of TABLE, which is created if it is not there.
+
+    Everything becomes visible at once, or nothing does. Files: .npy (with --ids), .npz, Parquet,
+    Arrow or Feather, CSV, TSV, JSON lines, word2vec text and binary; plain, gzip or zstd. Columns
+    beside id and vectors become attributes.
+    """
+    from embstore.errors import InvalidQuery, NotFound
+
+    with options.open_store(url) as store:
+        try:
+            target = store.table(table)
+        except NotFound:
+            target = store.create_table(table, metric=metric or "cosine")
+        if metric is not None and metric != target.metric:
+            raise InvalidQuery(
+                f"table {table} compares by {target.metric}, not {metric}: use another table"
+            )
+        with bar() as progress:
+            version = target.load(
+                list(files) if len(files) > 1 else files[0],
+                format=format_,
+                progress=progress,
+                warn=lambda sentence: print(f"embstore: {sentence}", file=sys.stderr),
+                **how,
+            )
+        done = {
+            "ref": version.ref,
+            "rows": version.rows,
+            "dim": version.dim,
+            "metric": version.metric,
+            "precision": version.precision,
+            "index": version.index,
+            "rows_per_second": version.source["rows_per_second"],
+            "checksum": version.checksum,
+            "live": bool(how["promote"]),
+        }
+    if as_json:
+        output.document(done)
+        return
+    print(
+        f"{version.ref}: {version.rows:,} x {version.dim} {version.precision} loaded at"
+        f" {done['rows_per_second']:,} rows/s, index {version.index}"
+        + (", live" if how["promote"] else f"; make it live with embstore promote {version.ref}")
+    )
+
+
+COMMANDS = (load,)

@@ -1,0 +1,80 @@
+"""nearest: recall for ids or vectors."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from embstore import Neighbors
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="A stored id; may be repeated.")
+@click.option("--vector", metavar="JSON", help="A query vector, such as [0.1, 0.2].")
+@click.option("--file", "file", metavar="F", help="Query vectors: .npy, or any file that load takes.")
+@click.option("-k", "k", type=int, default=10, show_default=True, help="How many neighbours.")
+@click.option("--exact", is_flag=True, help="Compare with every row instead of using the index.")
+@options.show
+@options.url
+@options.as_json
+def nearest(
+    ref: str,
+    ids: tuple[str, ...],
+    vector: str | None,
+    file: str | None,
+    k: int,
+    exact: bool,
+    show: tuple[str, ...],
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Print the k nearest neighbours in REF of stored ids or of vectors, best first."""
+    if sum((bool(ids), vector is not None, file is not None)) != 1:
+        raise click.UsageError("give one of --id, --vector and --file")
+    with options.open_store(url) as store:
+        reads = options.readable(store, ref)
+        if ids:
+            keys: list[Any] = list(options.parse_ids(reads, ids))
+            found = reads.similar(keys, k, exact=exact, show=show)
+        else:
+            keys, queries = _queries(vector, file)
+            found = reads.nearest(queries, k, exact=exact, show=show)
+    output.rows(_records(keys, found), as_json)
+
+
+def _queries(vector: str | None, file: str | None) -> tuple[list[Any], Any]:
+    """Return the keys that name the queries in the output, and the queries."""
+    if vector is not None:
+        try:
+            values = json.loads(vector)
+        except ValueError:
+            raise click.UsageError("--vector is no JSON array: write [0.1, 0.2]") from None
+        many = bool(values) and isinstance(values, list) and isinstance(values[0], list)
+        return list(range(1, len(values) + 1)) if many else [1], values
+    from embstore.readers import read_queries
+
+    return read_queries(file)
+
+
+def _records(keys: list[Any], found: Neighbors) -> list[dict[str, Any]]:
+    several = len(keys) > 1
+    return [
+        ({"query": key} if several else {})
+        | {
+            "id": found.ids[row, place],
+            "score": float(found.scores[row, place]),
+            "distance": float(found.distances[row, place]),
+        }
+        | {name: column[row, place] for name, column in found.attributes.items()}
+        for row, key in enumerate(keys)
+        for place in range(found.ids.shape[1])
+    ]
+
+
+COMMANDS = (nearest,)

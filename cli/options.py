@@ -1,0 +1,60 @@
+"""Options that several commands share, as decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from embstore import Store
+    from embstore.reads import Reads
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+url = click.option(
+    "--url",
+    envvar="EMBSTORE_URL",
+    metavar="URL",
+    help="The store's Postgres, postgresql://user@host/database [default: $EMBSTORE_URL, else the"
+    " embedded server].",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+message = click.option("--message", "-m", help="Why; kept in the history.")
+
+
+def show(function: F) -> F:
+    """``--show title,year``."""
+    return click.option(
+        "--show",
+        metavar="NAME,...",
+        help="Attributes to print too.",
+        callback=lambda _context, _option, value: tuple(value.split(",")) if value else (),
+    )(function)
+
+
+def open_store(url: str | None) -> Store:
+    """Connect as ``embstore.connect`` does."""
+    import embstore
+
+    return embstore.connect(url)
+
+
+def readable(store: Store, ref: str) -> Reads:
+    """Return what a reference reads: a table for ``items``, a version for ``items@7``."""
+    table, at, selector = ref.partition("@")
+    return store[ref] if at and selector != "live" else store.table(table)
+
+
+def parse_ids(reads: Reads, ids: tuple[str, ...]) -> list[int] | list[str]:
+    """Return ids typed on the command line in the type of the table."""
+    if reads.id_type == "text":
+        return list(ids)
+    try:
+        return [int(each) for each in ids]
+    except ValueError:
+        bad = next(each for each in ids if not each.lstrip("-").isdigit())
+        raise click.UsageError(f"{bad!r} is no id: the ids of this table are integers") from None

@@ -1,0 +1,54 @@
+"""A progress bar on stderr, where stderr is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embstore.load import Progress
+
+_LABEL = {"rows": "rows", "index": "index", "publish": "publishing"}
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[Progress], None] | None]:
+    """Give a callback for ``Table.load``; None when nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, int] = {}
+
+        def report(seen: Progress) -> None:
+            if seen.phase not in tasks:
+                tasks[seen.phase] = progress.add_task(_LABEL[seen.phase], rate="", note="")
+            task = tasks[seen.phase]  # type: ignore[assignment]
+            speed = next(each.speed for each in progress.tasks if each.id == task)
+            rate = f"{speed:,.0f}/s" if speed and seen.phase == "rows" else ""
+            progress.update(
+                task, completed=seen.done, total=seen.total, rate=rate, note=seen.note
+            )
+
+        yield report
