@@ -64,10 +64,11 @@ def _queries(vector: str | None, file: str | None) -> tuple[list[Any], Any]:
 
 def _records(keys: list[Any], found: Neighbors) -> list[dict[str, Any]]:
     several = len(keys) > 1
+    ids = found.ids.tolist()
     return [
         ({"query": key} if several else {})
         | {
-            "id": found.ids[row, place],
+            "id": ids[row][place],
             "score": float(found.scores[row, place]),
             "distance": float(found.distances[row, place]),
         }

@@ -11,7 +11,7 @@ import numpy as np
 from .query.lookup import lookup
 from .query.nearest import nearest, similar
 from .query.target import Target
-from .types import Features, Neighbors, Vectors
+from .types import Features, IdType, Neighbors, Vectors
 
 if TYPE_CHECKING:
     from .store import Store
@@ -25,6 +25,11 @@ class Reads(ABC):
     @abstractmethod
     def _target(self) -> Target:
         """Return what to read."""
+
+    @property
+    @abstractmethod
+    def id_type(self) -> IdType:
+        """``bigint`` or ``text``."""
 
     def nearest(
         self, queries: object, k: int = 10, *, exact: bool = False, show: Sequence[str] = ()

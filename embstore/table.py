@@ -50,6 +50,17 @@ class Table(Reads):
         return self._row.metric
 
     @property
+    def id_type(self) -> IdType:
+        """``bigint`` or ``text``.
+
+        Raises
+        ------
+        NotFound
+            Before the first load.
+        """
+        return self._target().id_type
+
+    @property
     def live(self) -> Version:
         """The version that is live now.
 

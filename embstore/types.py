@@ -30,7 +30,7 @@ class Metric(StrEnum):
 
         cosine: the cosine similarity; ip: the inner product; l2: the negative distance.
         """
-        return 1.0 - distance if self is Metric.COSINE else -distance
+        return (1.0 if self is Metric.COSINE else 0.0) - distance
 
 
 class Precision(StrEnum):

@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from ..readers import open_source, read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
 from ..refs import check_name
 from ..release import aliases, live
-from ..types import MAX_DIM, Attribute, IdType, Precision, Status
+from ..types import MAX_DIM, IdType, Precision, Status
 from . import index, leftovers, writer
 from .attributes import SideTable, agree, columns_of, to_stored
 from .checks import Place
@@ -93,20 +93,59 @@ def load(
         connection.execute("SET client_connection_check_interval = '2s'")
         if options.alias is not None:
             check_name(options.alias, "alias")
-        with (
-            translated(f"loading into {name}"),
-            open_source(
-                source, ids=options.ids, vectors=options.vectors, format=options.format
-            ) as opened,
-        ):
+        first, *more = _several(source)
+        with translated(f"loading into {name}"), _open(first, options) as opened:
             version, side = _plan(connection, name, opened, options)
             version = _register(connection, version)
+            parts = _parts(opened, more, options)
             with _abandoned_on_error(connection, connect, version):
-                done = _fill(connection, connect, engine, version, opened, side, source, options)
+                try:
+                    total = None if more else opened.rows
+                    done = _fill(connection, connect, engine, version, parts, total, side, options)
+                except _Repeated as found:
+                    raise _duplicate([first, *more], version, options, found) from None
                 _publish(connection, engine, done, options)
         return catalog.resolve(connection, done.ref)
     finally:
         connection.close()
+
+
+def _several(source: object) -> list[object]:
+    """Return the sources of one load: a list of paths is that many files."""
+    if isinstance(source, list | tuple) and source:
+        if all(isinstance(each, str | os.PathLike) for each in source):
+            return list(source)
+        raise BadInput("a list is loaded only as a list of paths; give vectors as an array")
+    return [source]
+
+
+def _open(source: object, options: Options) -> AbstractContextManager[Opened]:
+    return open_source(
+        source,
+        ids=options.ids,
+        vectors=options.vectors,
+        format=options.format,
+        id_type=options.id_type,
+    )
+
+
+def _parts(first: Opened, more: Sequence[object], options: Options) -> Iterator[Opened]:
+    """Give the opened sources one after the other; all must hold the same columns."""
+    yield first
+    for each in more:
+        with _open(each, options) as opened:
+            if opened.schema != first.schema:
+                raise BadInput(
+                    f"{opened.name} has other columns than {first.name}"
+                    f" ({_described(opened.schema)} against {_described(first.schema)}): load"
+                    " them as tables of their own",
+                    source=opened.name,
+                )
+            yield opened
+
+
+def _described(schema: pa.Schema) -> str:
+    return ", ".join(f"{each.name} {each.type}" for each in schema)
 
 
 def _plan(
@@ -239,23 +278,23 @@ def _fill(
     connect: Callable[[], Connection],
     engine: Engine,
     version: VersionRow,
-    opened: Opened,
+    parts: Iterator[Opened],
+    total: int | None,
     side: SideTable | None,
-    source: object,
     options: Options,
 ) -> VersionRow:
     """Create, copy, verify and index the version's table in one transaction."""
     started = time.monotonic()
     report = options.progress or (lambda _: None)
     checksum, probe = Checksum(), writer.Probe(version.dim)
-    batches = _encoded(version, opened, side, checksum, probe)
+    batches = _encoded(version, parts, side, checksum, probe)
 
     def sent() -> Iterator[memoryview]:
         done = 0
         for rows, chunk in writer.ahead(batches):
             yield chunk
             done += rows
-            report(Progress("rows", done, opened.rows))
+            report(Progress("rows", done, total))
 
     with connection.transaction():
         _act_as_loader(connection, engine)
@@ -263,7 +302,7 @@ def _fill(
         copied = writer.copy(connection, version, sent())
         seconds = time.monotonic() - started
         if not probe.rows:
-            raise BadInput(f"{opened.name} holds no rows: there is nothing to load")
+            raise BadInput(f"{version.source['name']} holds no rows: there is nothing to load")
         if copied != probe.rows:
             raise LoadFailed(
                 f"{version.ref}: sent {probe.rows} rows, the server took {copied}; nothing is"
@@ -271,12 +310,12 @@ def _fill(
             )
         if side is not None and not side.matched:
             raise BadInput(
-                f"{side.source}: none of its ids is in {opened.name}; name its id column with"
-                " --attributes-ids"
+                f"{side.source}: none of its ids is among those of the vectors; name its id column"
+                " with --attributes-ids"
             )
         probe.verify(connection, engine, version)
         if twice := index.primary_key(connection, version):
-            raise _duplicate(version, opened, source, options, twice)
+            raise _Repeated(twice)
         with _watched(connection, connect, report) if options.progress else nullcontext():
             warning = index.build(connection, engine, version, probe.rows)
         index.analyze(connection, version)
@@ -298,31 +337,30 @@ def _fill(
 
 def _encoded(
     version: VersionRow,
-    opened: Opened,
+    parts: Iterator[Opened],
     side: SideTable | None,
     checksum: Checksum,
     probe: writer.Probe,
 ) -> Iterator[tuple[int, memoryview]]:
     """Checked and encoded batches, each with its number of rows."""
-    first = 0
-    for batch in opened.batches:
-        ids = to_id_type(
-            batch.column(ID), version.id_type, opened.name, opened.unit, opened.first, first
-        )
-        place = Place(opened.name, opened.unit, opened.first + first, ids)
-        vectors = batch.column(EMBEDDING).flatten().to_numpy().reshape(len(batch), opened.dim)
-        stored = to_stored_vectors(vectors, version.metric, version.precision, place)
-        columns = [batch.column(i) for i, each in enumerate(batch.schema) if each.name not in _KEY]
-        if side is not None:
-            columns += side.join(ids)
-        columns = [
-            to_stored(column, attribute, opened.name, first)
-            for attribute, column in zip(version.attributes, columns, strict=True)
-        ]
-        checksum.update(ids, stored)
-        probe.update(stored)
-        yield len(batch), encode(ids, version.attributes, columns, stored)
-        first += len(batch)
+    for opened in parts:
+        first = opened.first
+        for batch in opened.batches:
+            ids = to_id_type(batch.column(ID), version.id_type, opened.name, opened.unit, first)
+            place = Place(opened.name, opened.unit, first, ids)
+            vectors = batch.column(EMBEDDING).flatten().to_numpy().reshape(len(batch), opened.dim)
+            stored = to_stored_vectors(vectors, version.metric, version.precision, place)
+            columns = [batch.column(each) for each in batch.schema.names if each not in _KEY]
+            if side is not None:
+                columns += side.join(ids)
+            columns = [
+                to_stored(column, attribute, opened.name, first)
+                for attribute, column in zip(version.attributes, columns, strict=True)
+            ]
+            checksum.update(ids, stored)
+            probe.update(stored)
+            yield len(batch), encode(ids, version.attributes, columns, stored)
+            first += len(batch)
 
 
 _KEY = {ID, EMBEDDING}
@@ -434,48 +472,47 @@ def _abandoned_on_error(
         raise
 
 
+class _Repeated(Exception):
+    """The primary key could not be made: these ids stand there twice."""
+
+    def __init__(self, ids: list[int | str]) -> None:
+        self.ids = ids
+
+
 def _duplicate(
-    version: VersionRow, opened: Opened, source: object, options: Options, twice: list[int | str]
+    sources: Sequence[object], version: VersionRow, options: Options, found: _Repeated
 ) -> DuplicateId:
-    """Find where a repeated id stands, by reading the source once more where that is possible."""
-    key = twice[0]
-    rows: list[int] = []
-    if not isinstance(source, pa.RecordBatchReader):
+    """Find where a repeated id stands, by reading the sources once more where that is possible."""
+    key = found.ids[0]
+    places: list[tuple[str, int]] = []
+    for source in sources:
+        if isinstance(source, pa.RecordBatchReader):
+            continue  # it can be read once only
         try:
-            with open_source(
-                source, ids=options.ids, vectors=options.vectors, format=options.format
-            ) as again:
-                rows = _rows_with(again, version.id_type, key)
+            with _open(source, options) as again:
+                places += _places_of(again, version.id_type, key)
         except EmbstoreError:
-            pass  # a source that can be read once only: the id alone must do
-    where = opened.name
-    if len(rows) > 1:
-        where = " and ".join(
-            [opened.place(rows[0]), f"{opened.unit} {opened.first + rows[1]}"]
-        )
-    more = f" (and {len(twice) - 1} more ids)" if len(twice) > 1 else ""
+            continue
+    where = " and ".join(place for place, _ in places[:2]) or str(version.source["name"])
+    more = f", and {len(found.ids) - 1} more ids are" if len(found.ids) > 1 else ""
     return DuplicateId(
         f"{where}: id {key!r} is there twice{more}; keep one row per id and load again",
-        source=opened.name,
-        row=opened.first + rows[1] if len(rows) > 1 else None,
+        source=str(version.source["name"]),
+        row=places[1][1] if len(places) > 1 else None,
         id=key,
         column="id",
     )
 
 
-def _rows_with(opened: Opened, id_type: IdType, key: int | str) -> list[int]:
-    rows: list[int] = []
-    first = 0
+def _places_of(opened: Opened, id_type: IdType, key: int | str) -> list[tuple[str, int]]:
+    places: list[tuple[str, int]] = []
+    first = opened.first
     for batch in opened.batches:
-        ids = to_id_type(
-            batch.column(ID), id_type, opened.name, opened.unit, opened.first, first
-        )
-        here = pc.indices_nonzero(pc.equal(ids, pa.scalar(key, ids.type)))
-        rows += [first + int(each) for each in here.to_pylist()]
-        if len(rows) > 1:
+        ids = to_id_type(batch.column(ID), id_type, opened.name, opened.unit, first)
+        for each in pc.indices_nonzero(pc.equal(ids, pa.scalar(key, ids.type))).to_pylist():
+            places.append((f"{opened.name} {opened.unit} {first + each}", first + each))
+        if len(places) > 1:
             break
         first += len(batch)
-    return rows
+    return places
 
-
-__all__ = ["Attribute", "Options", "Progress", "load"]

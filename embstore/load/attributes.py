@@ -82,7 +82,13 @@ def columns_of(schema: pa.Schema, source: str) -> list[Attribute]:
 
 
 def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int) -> pa.Array:
-    """Convert a column to the Arrow type that is stored for its SQL type."""
+    """Convert a column to the Arrow type that is stored for its SQL type.
+
+    Raises
+    ------
+    BadInput
+        Naming the rows of the batch and the column.
+    """
     if attribute.type == "jsonb" and not pa.types.is_string(array.type):
         # Nested columns are rare and small beside the vectors; json does them row by row.
         texts = [None if v is None else json.dumps(v, default=str) for v in array.to_pylist()]
@@ -97,7 +103,7 @@ def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int
             if pc.any(pc.match_substring(stored, "\0")).as_py():
                 raise pa.ArrowInvalid("a text holds the character NUL")
     except pa.ArrowInvalid as error:
-        row = first_row + 1
+        row = first_row
         raise BadInput(
             f"{source} rows {row} to {row + len(array) - 1}: column {attribute.name!r} cannot be"
             f" stored as {attribute.type} ({error}); mend the column and load again",
@@ -119,7 +125,7 @@ class SideTable:
         ids = table.column(ID).combine_chunks()
         if isinstance(ids, pa.ChunkedArray):
             ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], ids.type)
-        self._ids = to_id_type(ids, id_type, source, "row", 1, 0)
+        self._ids = to_id_type(ids, id_type, source, "row", 1)
         counted = pc.value_counts(self._ids)
         again = counted.filter(pc.greater(counted.field("counts"), 1))
         if len(again):

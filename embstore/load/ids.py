@@ -18,9 +18,9 @@ def id_type_of(kind: pa.DataType) -> IdType:
 
 
 def to_id_type(
-    ids: pa.Array, wanted: IdType, source: str, unit: str, first: int, offset: int
+    ids: pa.Array, wanted: IdType, source: str, unit: str, first: int
 ) -> pa.Array:
-    """Return the ids as int64 or string.
+    """Return the ids as int64 or string; ``first`` is the number of the first row.
 
     Raises
     ------
@@ -30,11 +30,11 @@ def to_id_type(
     """
 
     def refuse(row: int, problem: str) -> BadInput:
-        place = f"{source} {unit} {first + offset + row}"
+        place = f"{source} {unit} {first + row}"
         return BadInput(
             f"{place}: {problem}; mend or remove the row and load again",
             source=source,
-            row=first + offset + row,
+            row=first + row,
             column="id",
         )
 

@@ -63,6 +63,8 @@ class File:
                 raise BadInput(f"{name} is no regular file: give the path of a file", source=name)
             with path.open("rb") as file:
                 head = file.read(4)
+        except EmbstoreError:
+            raise
         except FileNotFoundError as error:
             raise NotFound(f"{name}: there is no such file") from error
         except (OSError, ValueError) as error:

@@ -5,7 +5,7 @@ SET search_path = pg_catalog, @vector@, pg_temp
 AS $$
 -- The k rows of a version nearest to a vector; skip leaves one id out. nearest and similar call it.
 DECLARE
-    wanted integer := k + (skip IS NOT NULL)::integer;
+    wanted bigint := k::bigint + (skip IS NOT NULL)::integer;
     operator text := CASE of.metric WHEN 'cosine' THEN '<=>' WHEN 'ip' THEN '<#>' ELSE '<->' END;
     cast_to text := CASE of.precision WHEN 'float16' THEN 'halfvec' ELSE 'vector' END;
     old_ef text := coalesce(current_setting('hnsw.ef_search', true), '40');
@@ -48,7 +48,7 @@ BEGIN
         INTO ids, distances USING query;
     END IF;
     RETURN QUERY
-        SELECT u.id, u.distance, CASE of.metric WHEN 'cosine' THEN 1 - u.distance ELSE -u.distance END
+        SELECT u.id, u.distance, CASE of.metric WHEN 'cosine' THEN 1 ELSE 0 END - u.distance
         FROM unnest(ids, distances) WITH ORDINALITY AS u (id, distance, rank)
         WHERE skip IS NULL OR u.id <> skip
         ORDER BY u.rank LIMIT k;

@@ -1,0 +1,42 @@
+# Two commands for everybody: make demo, make test. Each sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench docs clean
+
+help:  ## Print this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | sort
+
+demo: $(VENV)/.installed  ## Run the main job on the embedded server and real data
+	$(BIN)/embstore demo
+
+test: $(VENV)/.test  ## Check style and types, then run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: $(VENV)/.bench  ## Measure against raw psycopg and the peers, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.test  ## Write docs/cli.md anew from --help
+	$(BIN)/python docs/generate.py
+
+clean:  ## Remove the virtual environment and what tools left
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@

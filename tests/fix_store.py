@@ -1,0 +1,120 @@
+"""One embedded server for the run, and a fresh store (a database cloned from a template) per test."""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import embstore
+from embstore import connection, schema, server
+
+_numbers = itertools.count(1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def reachable_folder() -> Path:
+    """Make a folder that the server's user can pass through (pytest's own are root's alone)."""
+    folder = Path(tempfile.mkdtemp(prefix="embt-"))
+    folder.chmod(0o711)
+    return folder
+
+
+@dataclass(frozen=True)
+class Server:
+    home: Path
+    port: int
+    password: str
+
+    def url(self, database: str = "embstore") -> str:
+        return f"postgresql://embstore@/{database}?host={self.home / 'run'}&port={self.port}"
+
+    def tcp_url(self, database: str = "embstore", password: str | None = None) -> str:
+        secret = self.password if password is None else password
+        return f"postgresql://embstore:{secret}@127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="session")
+def pg() -> Iterator[Server]:
+    """The run's server, listening on a socket and on TCP; its database ``template`` is migrated."""
+    folder = reachable_folder()
+    home = folder / "home"
+    try:
+        now = server.up(home, port=free_port())
+        assert now.port is not None and now.pgpass is not None
+        password = now.pgpass.read_text().split("\n")[0].rsplit(":", 1)[1]
+        found = Server(home, now.port, password)
+        with psycopg.connect(found.url(), autocommit=True) as admin:
+            admin.execute("CREATE DATABASE template")
+        schema.upgrade(connection.parse(found.url("template")))
+        yield found
+    finally:
+        server.down(home)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bare_database(pg: Server) -> Iterator[str]:
+    """The name of an empty database."""
+    yield from _database(pg, "template1")
+
+
+@pytest.fixture
+def database(pg: Server) -> Iterator[str]:
+    """The name of a database that holds an empty store."""
+    yield from _database(pg, "template")
+
+
+def _database(pg: Server, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(pg.url(), autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        yield name
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def store(pg: Server, database: str) -> Iterator[embstore.Store]:
+    """An empty store."""
+    with embstore.connect(pg.url(database)) as opened:
+        yield opened
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(pg: Server, database: str) -> Command:
+    """Run the command line as a process of its own against an empty store."""
+
+    def run(*arguments: object, url: str | None = None, **environment: str) -> (
+        subprocess.CompletedProcess[str]
+    ):
+        return subprocess.run(
+            [sys.executable, "-m", "embstore", *map(str, arguments)],
+            env=os.environ | {"EMBSTORE_URL": url or pg.url(database)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
