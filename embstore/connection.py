@@ -198,6 +198,8 @@ class Engine:
         There are rows of unfinished loads.
     loader_role : bool
         This user can act as embstore_loader, which owns the data tables.
+    distributed : bool
+        Citus is there: some fast paths of one node are not.
     """
 
     server: int
@@ -209,6 +211,7 @@ class Engine:
     revision: str | None
     loading: bool
     loader_role: bool
+    distributed: bool
 
     @property
     def schema(self) -> sql.Identifier:
@@ -232,7 +235,8 @@ SELECT current_setting('server_version_num')::int / 10000,
        to_regclass('embstore.alembic_version') IS NOT NULL,
        EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'embstore_loader'
                AND pg_has_role(r.oid, 'MEMBER')),
-       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'),
+       EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 FROM (SELECT) AS one
 LEFT JOIN pg_extension x ON x.extname = 'vector'
 LEFT JOIN pg_namespace n ON n.oid = x.extnamespace
@@ -251,7 +255,7 @@ def probe(connection: Connection, address: Address) -> Engine:
     with translated(f"connecting to {address}"):
         row = connection.execute(_PROBE).fetchone()
         assert row is not None
-        server, standby, pgvector, schema, oid, array_oid, migrated, loader, available = row
+        server, standby, pgvector, schema, oid, array_oid, migrated, loader, available, citus = row
         if server < MIN_SERVER:
             raise errors.ConnectionFailed(
                 f"{address} is Postgres {server}: embstore needs {MIN_SERVER} or later"
@@ -282,7 +286,7 @@ def probe(connection: Connection, address: Address) -> Engine:
                 ).fetchone()
                 loading = bool(left and left[0])
     return Engine(
-        server, pgvector, schema, oid, array_oid, standby, revision, loading, loader
+        server, pgvector, schema, oid, array_oid, standby, revision, loading, loader, citus
     )
 
 

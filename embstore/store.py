@@ -6,10 +6,11 @@ import atexit
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
+import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from . import catalog, connection, schema, wire
@@ -84,7 +85,7 @@ class _Link:
     def open(self) -> Connection:
         """Open a connection of its own."""
         opened = connection.connect(self.address)
-        wire.register(opened, self.engine)
+        self._teach(opened)
         return opened
 
     @contextmanager
@@ -93,22 +94,18 @@ class _Link:
         if self._pool is None or self._pid != os.getpid():
             # A forked child must not share its parent's sockets.
             self._pool, self._pid = self._new_pool(), os.getpid()
+        pool = self._pool
         try:
-            context = self._pool.connection(timeout=connection.CONNECT_TIMEOUT_S)
-            lent = context.__enter__()
+            lent = pool.getconn(connection.CONNECT_TIMEOUT_S)
         except PoolTimeout:
-            with self.open():  # says why, if the server is what is wrong
-                pass
+            self.open().close()  # says why, if the server is what is wrong
             raise ConnectionFailed(
                 f"all {POOL_SIZE} connections to {self.address} are in use by this process"
             ) from None
         try:
             yield lent
-        except BaseException as error:
-            if not context.__exit__(type(error), error, error.__traceback__):
-                raise
-        else:
-            context.__exit__(None, None, None)
+        finally:
+            pool.putconn(lent)
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
@@ -116,10 +113,18 @@ class _Link:
             kwargs={"autocommit": True, **connection.defaults(self.address)},
             min_size=0,
             max_size=POOL_SIZE,
-            configure=lambda opened: wire.register(opened, self.engine),
+            configure=self._teach,
             open=True,
             name="embstore",
         )
+
+    def _teach(self, opened: Connection) -> None:
+        """Teach a connection pgvector's types: a user's numpy arrays as parameters, and ours."""
+        from pgvector.psycopg import register_vector
+
+        with suppress(psycopg.ProgrammingError):  # the extension lives outside the search path
+            register_vector(opened)
+        wire.register(opened, self.engine)
 
     def close(self) -> None:
         """Close the pool."""

@@ -299,7 +299,7 @@ def _fill(
     with connection.transaction():
         _act_as_loader(connection, engine)
         writer.create_table(connection, engine, version)
-        copied = writer.copy(connection, version, sent())
+        copied = writer.copy(connection, engine, version, sent())
         seconds = time.monotonic() - started
         if not probe.rows:
             raise BadInput(f"{version.source['name']} holds no rows: there is nothing to load")

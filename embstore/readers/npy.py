@@ -140,7 +140,7 @@ def to_batches(
     """Pair blocks (n, dim) with their ids."""
     at = 0
     for block in arrays:
-        flat = pa.array(block.astype(component_type(block.dtype)).ravel())
+        flat = pa.array(block.astype(component_type(block.dtype), copy=False).ravel())
         own = ids.slice(at, len(block))
         yield pa.RecordBatch.from_arrays(
             [own, pa.FixedSizeListArray.from_arrays(flat, block.shape[1])], schema=schema

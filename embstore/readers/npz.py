@@ -146,7 +146,7 @@ def named_batches(
     at = 0
     for block in matrix:
         here = slice(at, at + len(block))
-        flat = pa.array(block.astype(component_type(block.dtype)).ravel())
+        flat = pa.array(block.astype(component_type(block.dtype), copy=False).ravel())
         yield pa.RecordBatch.from_arrays(
             [
                 ids.slice(at, len(block)),

@@ -23,7 +23,7 @@ def open_parquet(file: File, ids: object, vectors: str | None) -> Iterator[Opene
 
         def batches() -> Iterator[pa.RecordBatch]:
             with file.reading("Parquet"):
-                yield from parquet.iter_batches(_rows(parquet), use_threads=True)
+                yield from parquet.iter_batches(_rows(parquet), use_threads=False)
 
         yield opened_table(
             file.name,
