@@ -412,7 +412,7 @@ def _publish(
         ).fetchone()
         if row is None:
             raise LoadFailed(f"table {version.table_name} was dropped while {version.ref} loaded")
-        if row not in {(None, None), (version.id_type, version.precision)}:
+        if row[0] not in {None, version.id_type} or row[1] not in {None, version.precision}:
             raise LoadFailed(
                 f"{version.ref} has {version.id_type} ids and {version.precision} vectors, but"
                 f" another load that finished first fixed {version.table_name} to {row[0]} and"

@@ -22,6 +22,8 @@ T = TypeVar("T")
 # 768 dims. Left for the header, a long text id and the other columns (18 bytes each once TOASTed).
 _PAGE_BYTES = 8160
 _BESIDE_VECTOR = 1024 + 64
+# Sums of products below this are made of denormals, which have no precision to compare.
+_DENORMAL = 1e-30
 
 
 def create_table(connection: Connection, engine: Engine, version: VersionRow) -> None:
@@ -99,8 +101,9 @@ class Probe:
             products = np.einsum("ij,j->i", single, self.vector)
             self.products += float(products.sum(dtype=np.float64))
             self.bulk += float(np.abs(products).sum(dtype=np.float64))
-            squares = np.einsum("ij,ij->i", single, single)
-            self.norms += float(np.sqrt(squares, dtype=np.float64).sum())
+            # In float64, as the server does it: the squares of small components underflow else.
+            squares = np.einsum("ij,ij->i", single, single, dtype=np.float64)
+            self.norms += float(np.sqrt(squares).sum())
         self.rows += len(stored)
 
     def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
@@ -136,7 +139,7 @@ class Probe:
         # The probe is itself rounded to the stored precision on the server.
         slack = 1e-4 if version.precision == "float32" else 1e-2
         if abs(norms - self.norms) > slack * self.norms or abs(products - self.products) > slack * (
-            self.bulk + self.norms
+            self.bulk + self.norms + _DENORMAL
         ):
             raise LoadFailed(
                 f"{version.ref}: the vectors that the server holds are not those that were sent;"

@@ -127,7 +127,7 @@ def check_queries(queries: object, target: Target) -> Vectors:
             vectors = np.atleast_2d(np.asarray(queries, dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InvalidQuery(f"the queries are not an array of numbers: {error}") from error
-    if len(vectors) == 1 and vectors.shape[1] == target.dim:
+    if len(vectors) == 1 and vectors.ndim == 2 and target.dim in {None, vectors.shape[1]}:
         # One ordinary query, which is the hot path, is seen to be good by one product.
         square = float(vectors[0] @ vectors[0])
         if _ORDINARY[0] < square < _ORDINARY[1]:

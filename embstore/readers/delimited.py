@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
+from ..errors import BadInput
 from ..types import IdType
 from .base import ID, Opened
 from .columns import layout
@@ -84,7 +85,12 @@ def _reader(stream: Any, delimiter: str, types: dict[str, pa.DataType]) -> Any:
 
 def _first_block(file: File, delimiter: str, types: dict[str, pa.DataType]) -> pa.RecordBatch:
     with file.stream() as stream:
-        return _reader(stream, delimiter, types).read_next_batch()
+        block = next(iter(_reader(stream, delimiter, types)), None)
+        if block is None:
+            raise BadInput(
+                f"{file.name} holds no rows: there is nothing to load", source=file.name
+            )
+        return block
 
 
 def _types(

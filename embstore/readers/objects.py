@@ -56,6 +56,8 @@ def to_table(source: Any, name: str) -> pa.Table:
 
 def _stream(source: Any, ids: object, vectors: str | None) -> Opened:
     name = type(source).__name__
+    if getattr(getattr(source, "index", None), "name", None) and hasattr(source, "reset_index"):
+        source = source.reset_index()  # a pandas frame whose named index holds the ids
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])
     rows = source.num_rows if isinstance(source, pa.Table) else None

@@ -29,13 +29,14 @@ def drop_version(connection: Connection, engine: Engine, table: str, version: in
     row = catalog.resolve(connection, f"{table}@{version}")
 
     def change() -> None:
-        _act_as_loader(connection, engine)
         connection.execute("SELECT FROM embstore.tables WHERE name = %s FOR UPDATE", (table,))
         if named := catalog.aliases(connection, table).get((table, version)):
             raise InvalidQuery(
                 f"{row.ref} is {' and '.join(named)}: promote or roll back to another version first"
             )
+        # As ourselves: embstore_loader may not be let see what other sessions do.
         _refuse_if_an_old_snapshot_may_need(connection, table, version)
+        _act_as_loader(connection, engine)
         connection.execute(
             "UPDATE embstore.versions SET status = 'retired', retired_at = clock_timestamp()"
             " WHERE table_name = %s AND version = %s",

@@ -197,9 +197,13 @@ class Cluster:
             return None
 
     def answers(self) -> bool:
-        """Tell whether a server listens on the socket and is ready. Pids may be reused; this not."""
+        """Tell whether a server runs, listens on the socket and is ready.
+
+        Both are asked: a pid may have gone to another process, and the children of a killed
+        server hold its socket for a moment.
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (found := self.postmaster()) is not None and self._listens(found.port):
+        while (found := self.postmaster()) is not None and _alive(found.pid) and self._listens(found.port):
             if found.ready:
                 return True
             if time.monotonic() > deadline:
@@ -264,3 +268,12 @@ class Cluster:
         return (fatal or lines or ["its log says nothing"])[-1].split("] ")[-1]
 
 
+
+
+def _alive(pid: int) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -18,6 +18,12 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END IF;
+    BEGIN
+        -- A drop must see whose snapshot may still need a version.
+        GRANT pg_read_all_stats TO embstore_loader;
+    EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
+        RAISE NOTICE 'embstore_loader does not see other sessions: ask a superuser to GRANT pg_read_all_stats TO embstore_loader';
+    END;
     REVOKE ALL ON FUNCTION embstore.promote(text, text, text), embstore.rollback(text, text) FROM PUBLIC;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'embstore_reader') THEN
         GRANT USAGE ON SCHEMA embstore, emb TO embstore_reader;
