@@ -192,8 +192,11 @@ def _leave(home: Path) -> None:
                 if _kept(home) or not cluster.answers():
                     return
                 found = cluster.postmaster()
-                if found is not None and not listen.clients(cluster.url(found.port)):
-                    cluster.stop()
+                if found is not None:
+                    # What this process forgot to close ends with it, and is nobody's.
+                    own = listen.own_connections(cluster.sockets / f".s.PGSQL.{found.port}")
+                    if listen.clients(cluster.url(found.port)) <= own:
+                        cluster.stop()
         except FileNotFoundError:
             pass  # the home was removed meanwhile
         finally:

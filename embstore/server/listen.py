@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import stat
 from pathlib import Path
 
 import psycopg
@@ -51,6 +52,19 @@ def clients(url: str) -> int:
         ).fetchone()
         assert row is not None
         return int(row[0])
+
+
+def own_connections(socket_path: Path) -> int:
+    """Count the connections that this very process holds to a socket, whatever library opened them."""
+    count = 0
+    for name in os.listdir("/dev/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as own:
+                    count += own.family == socket.AF_UNIX and own.getpeername() == str(socket_path)
+        except OSError:
+            continue  # closed meanwhile, or not connected
+    return count
 
 
 def server_version(url: str) -> str:

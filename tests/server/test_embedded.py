@@ -100,11 +100,26 @@ def test_the_last_one_out_stops_it(home: Path) -> None:
 
 def test_a_user_of_psql_keeps_it_running(home: Path) -> None:
     held = server.join(home)
-    with psycopg.connect(held.url) as other:
-        held.release()
-        assert server.status(home).running
-        other.execute("SELECT 1")
+    psql = subprocess.Popen(
+        [str(server.binary("psql")), "-Atq", held.url], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )
+    assert psql.stdin is not None and psql.stdout is not None
+    psql.stdin.write("SELECT 'in';\n")
+    psql.stdin.flush()
+    while one(held.url, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'") == 0:
+        time.sleep(0.01)
+    held.release()
+    assert server.status(home).running
+    assert psql.communicate("SELECT 'still';\n", timeout=20)[0] == "in\nstill\n"
     assert server.down(home)
+
+
+def test_a_connection_forgotten_open_does_not_keep_it_running(home: Path) -> None:
+    held = server.join(home)
+    with psycopg.connect(held.url):
+        held.release()
+        assert not server.status(home).running
 
 
 def test_up_leaves_it_running_and_down_stops_it(home: Path) -> None:
@@ -143,6 +158,8 @@ def test_kill_9_of_the_server(home: Path, whole: bool) -> None:
         found = Cluster(home).postmaster()
         assert found is not None
         os.kill(found.pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(found.pid).wait(10)
     again = server.join(home)
     assert one(again.url, "SELECT count(*) FROM kept") == 1000
     again.release()
