@@ -37,13 +37,13 @@ def nearest(
     """Print the k nearest neighbours in REF of stored ids or of vectors, best first."""
     if sum((bool(ids), vector is not None, file is not None)) != 1:
         raise click.UsageError("give one of --id, --vector and --file")
+    keys, queries = ([], None) if ids else _queries(vector, file)
     with options.open_store(url) as store:
         reads = options.readable(store, ref)
         if ids:
-            keys: list[Any] = list(options.parse_ids(reads, ids))
+            keys = list(options.parse_ids(reads, ids))
             found = reads.similar(keys, k, exact=exact, show=show)
         else:
-            keys, queries = _queries(vector, file)
             found = reads.nearest(queries, k, exact=exact, show=show)
     output.rows(_records(keys, found), as_json)
 
@@ -59,7 +59,7 @@ def _queries(vector: str | None, file: str | None) -> tuple[list[Any], Any]:
         return list(range(1, len(values) + 1)) if many else [1], values
     from embstore.readers import read_queries
 
-    return read_queries(file)
+    return read_queries(str(file))
 
 
 def _records(keys: list[Any], found: Neighbors) -> list[dict[str, Any]]:

@@ -105,7 +105,10 @@ class _Link:
         try:
             yield lent
         finally:
+            lost = lent.closed
             pool.putconn(lent)
+            if lost:
+                pool.check()  # what took this one took the idle ones too
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(

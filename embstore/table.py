@@ -34,7 +34,7 @@ class Table(Reads):
         return f"<Table {self.name}: {self.metric}>"
 
     def _target(self) -> Target:
-        if self._row.id_type is None:
+        if self._row.id_type is None or self._row.precision is None:
             with self._store.reading() as connection:
                 self._row = catalog.table(connection, self.name)
         return Target.of_table(self._row)

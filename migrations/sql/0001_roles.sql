@@ -24,6 +24,10 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
         RAISE NOTICE 'embstore_loader does not see other sessions: ask a superuser to GRANT pg_read_all_stats TO embstore_loader';
     END;
+    BEGIN
+        GRANT USAGE ON SCHEMA @vector@ TO embstore_reader, embstore_promoter, embstore_loader;
+    EXCEPTION WHEN insufficient_privilege OR undefined_object THEN NULL;
+    END;
     REVOKE ALL ON FUNCTION embstore.promote(text, text, text), embstore.rollback(text, text) FROM PUBLIC;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'embstore_reader') THEN
         GRANT USAGE ON SCHEMA embstore, emb TO embstore_reader;

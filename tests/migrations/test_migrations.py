@@ -1,0 +1,130 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+
+import psycopg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import embstore
+from embstore import connection, schema, server
+from tests.fix_store import Command, Server
+
+DUMP = """
+SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+  SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable AS line
+  FROM information_schema.columns WHERE table_schema = 'embstore'
+  UNION ALL SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+  WHERE p.pronamespace = to_regnamespace('embstore')
+  UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+  WHERE connamespace = to_regnamespace('embstore')
+  UNION ALL SELECT relname || ' ' || coalesce(relacl::text, '') FROM pg_class
+  WHERE relnamespace = to_regnamespace('embstore')
+) AS all_lines
+"""
+
+
+def described(url: str) -> object:
+    with psycopg.connect(url) as opened:
+        row = opened.execute(DUMP).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_head_is_alembics_head() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(files("embstore.migrations")))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+
+
+def test_down_and_up_again(pg: Server, bare_database: str) -> None:
+    url = pg.url(bare_database)
+    address = connection.parse(url)
+    schema.upgrade(address)
+    before = described(url)
+    with embstore.connect(url) as store:
+        store.create_table("items").load({1: [1.0, 2.0]}, promote=True)
+    schema.downgrade(address, "base")
+    with psycopg.connect(url) as opened:
+        left = opened.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('embstore')"
+            " AND relname NOT LIKE 'alembic%'"
+        ).fetchone()
+        assert left == (0,)
+        assert opened.execute("SELECT to_regnamespace('emb')").fetchone() == (None,)
+    schema.upgrade(address)
+    schema.upgrade(address)
+    assert described(url) == before
+
+
+def test_sql_is_the_same_migration(pg: Server, bare_database: str, database: str, cli: Command) -> None:
+    done = cli("migrate", "--sql")
+    assert done.returncode == 0
+    run = subprocess.run(
+        [server.binary("psql"), "-q", "-v", "ON_ERROR_STOP=1", pg.url(bare_database)],
+        input=done.stdout, capture_output=True, text=True, check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert described(pg.url(bare_database)) == described(pg.url(database))
+    with embstore.connect(pg.url(bare_database)) as store:
+        store.create_table("items").load({1: [1.0, 2.0]}, promote=True)
+
+
+@pytest.mark.parametrize("round", range(2))
+def test_two_migrators_at_once(pg: Server, bare_database: str, round: int) -> None:
+    url = pg.url(bare_database)
+    script = (
+        "import sys; from embstore import connection, schema;"
+        " schema.upgrade(connection.parse(sys.argv[1]))"
+    )
+
+    def migrate(_: int) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", script, url], capture_output=True, text=True, check=False
+        )
+
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(migrate, range(3)))
+    assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
+    with embstore.connect(url):
+        pass
+
+
+def test_a_migration_is_whole_or_not_there(
+    pg: Server, bare_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = pg.url(bare_database)
+    original = schema._text
+
+    def broken(name: str) -> str:
+        return "SELECT 1/0" if name.endswith("lookup/0001.sql") else original(name)
+
+    monkeypatch.setattr(schema, "_text", broken)
+    with pytest.raises(embstore.DatabaseFailed, match="division by zero"):
+        schema.upgrade(connection.parse(url))
+    with psycopg.connect(url) as opened:
+        assert opened.execute("SELECT to_regnamespace('embstore')").fetchone() == (None,)
+    monkeypatch.undo()
+    schema.upgrade(connection.parse(url))
+
+
+def test_a_user_who_may_not_create_roles(pg: Server, bare_database: str) -> None:
+    """As on a managed Postgres: the store works without the roles."""
+    with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
+        admin.execute("CREATE ROLE plain LOGIN")
+        admin.execute(f"ALTER DATABASE {bare_database} OWNER TO plain")  # type: ignore[arg-type]
+    url = pg.url(bare_database).replace("embstore@", "plain@")
+    try:
+        schema.upgrade(connection.parse(url))
+        with embstore.connect(url) as store:
+            table = store.create_table("items")
+            table.load({1: [1.0, 2.0], 2: [2.0, 1.0]}, promote=True)
+            assert table.similar([1], 1).ids.tolist() == [[2]]
+    finally:
+        with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
+            admin.execute("DROP OWNED BY plain CASCADE")
+            admin.execute(f"ALTER DATABASE {bare_database} OWNER TO embstore")  # type: ignore[arg-type]
+            admin.execute("DROP ROLE plain")
