@@ -1,68 +1,50 @@
-"""Arrow IPC: files (Feather version 2) and streams."""
+"""Arrow IPC: files (Feather version 2) and streams.
+
+A record batch of the file is read whole: keep them small where it is written (65,536 rows is what
+most tools write).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from ..errors import BadInput
-from .base import Opened
+from .base import Opened, Wanted
 from .source import File
 from .tables import opened_table
 
 MAGIC = b"ARROW1"
+STREAM_MAGIC = b"\xff\xff\xff\xff"
 
 
-@contextmanager
-def open_arrow(file: File, ids: object, vectors: str | None) -> Iterator[Opened]:
+def open_arrow(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open an Arrow IPC file or stream."""
-    with file.reading("Arrow"), file.seekable() as raw:
-        schema, rows, batches = _reader(raw, file)
-
-        def checked() -> Iterator[pa.RecordBatch]:
-            with file.reading("Arrow"):
-                for batch in batches:
-                    # The format's offsets are taken on trust otherwise, to the point of a crash.
-                    batch.validate(full=True)
-                    yield batch
-
-        yield opened_table(
-            file.name,
-            schema,
-            checked(),
-            ids,
-            vectors,
-            rows=rows,
-            provenance=file.provenance("arrow"),
-        )
+    schema, batches = _batches(file, held)
+    return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("arrow"))
 
 
 def read_arrow(file: File) -> pa.Table:
     """Read a whole file, for attributes."""
-    with file.reading("Arrow"), file.seekable() as raw:
-        schema, _, batches = _reader(raw, file)
-        table = pa.Table.from_batches(batches, schema)
-        table.validate(full=True)
-        return table
+    with ExitStack() as held:
+        schema, batches = _batches(file, held)
+        return pa.Table.from_batches(batches, schema)
 
 
-def _reader(raw: object, file: File) -> tuple[pa.Schema, int | None, Iterator[pa.RecordBatch]]:
+def _batches(file: File, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     if file.head(len(MAGIC)) == MAGIC:
-        reader = ipc.open_file(raw)
-        schema = reader.schema
-        each = (reader.get_batch(i) for i in range(reader.num_record_batches))
-    else:
-        stream = ipc.open_stream(raw)
-        schema, each = stream.schema, iter(stream)
-    for field in schema:
-        if isinstance(field.type, pa.BaseExtensionType):
-            raise BadInput(
-                f"{file.name}: column {field.name!r} has the extension type {field.type}, which is"
-                " not read; store it as a plain type",
-                source=file.name,
-                column=field.name,
-            )
-    return schema, None, each
+        reader = ipc.open_file(file.seekable(held))
+        return reader.schema, _checked(
+            reader.get_batch(i) for i in range(reader.num_record_batches)
+        )
+    stream = ipc.open_stream(file.stream(held))
+    return stream.schema, _checked(iter(stream))
+
+
+def _checked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        # Offsets in the file are taken on trust otherwise, to the point of a crash.
+        batch.validate(full=True)
+        yield batch

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from ..types import IdType
+
 ID = "id"
 EMBEDDING = "embedding"
 
-# Bytes of one batch: what it becomes on its way to COPY still fits the processor's cache. Measured at
-# 300k x 64: 1 MB 0.23 s, 2 MB 0.30 s, 8 MB 0.32 s. The few
-# batches alive at a time stay far under the memory bound whatever the dim.
+# Bytes of one batch: what it becomes on its way to COPY still fits the processor's cache. Measured
+# at 300k x 64: 1 MB 0.23 s, 2 MB 0.30 s, 8 MB 0.32 s. The few batches alive at a time stay far
+# under the memory bound whatever the dim.
 BATCH_BYTES = 1 << 20
 MAX_BATCH_ROWS = 65_536
 
@@ -20,6 +22,25 @@ MAX_BATCH_ROWS = 65_536
 def batch_rows(dim: int) -> int:
     """How many rows of ``dim`` float32 components make one batch."""
     return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // (4 * max(1, dim))))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user said about a source.
+
+    Attributes
+    ----------
+    ids : object
+        A column's or array's name, the ids themselves, or a path to them.
+    vectors : str or None
+        The column or array that holds the vectors.
+    id_type : IdType or None
+        What the ids will become, where a text file leaves the choice.
+    """
+
+    ids: object = None
+    vectors: str | None = None
+    id_type: IdType | None = None
 
 
 @dataclass(frozen=True)

@@ -1,124 +1,86 @@
-"""CSV and TSV, parsed by Arrow."""
+"""CSV and TSV with a header line; rows are counted without it and without empty lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as csv
 
 from ..errors import BadInput
-from ..types import IdType
-from .base import ID, Opened
-from .columns import layout
-from .idfile import outside_ids
+from .base import ID, Opened, Wanted
+from .columns import as_integers
 from .source import File
-from .tables import opened_table
-
-# A record must fit; 16,000 dims as text are some 200 kB.
-BLOCK = 4 << 20
-_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
+from .tables import chosen_columns, ids_beside, opened_table
+from .textual import Dialect, open_text, read_text
 
 
-@contextmanager
-def open_delimited(
-    file: File, ids: object, vectors: str | None, id_type: IdType | None = None
-) -> Iterator[Opened]:
+def open_delimited(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open a file with a header line.
 
     Types are settled by the first block: whole numbers are ids as bigint only if they are written
-    as bigint prints them, so ``007`` stays text.
+    as bigint prints them, so ``007`` stays text. Only an empty field without quotes is null, as
+    for Postgres.
     """
-    delimiter = delimiter_of(file)
-    with file.reading("CSV"):
-        types = _types(file, delimiter, ids, vectors, id_type)
-        with file.stream() as stream:
-            reader = _reader(stream, delimiter, types)
-
-            def batches() -> Iterator[pa.RecordBatch]:
-                with file.reading("CSV"):
-                    yield from reader
-
-            yield opened_table(
-                file.name,
-                reader.schema,
-                batches(),
-                ids,
-                vectors,
-                provenance=file.provenance("tsv" if delimiter == "\t" else "csv"),
-            )
-
-
-def read_delimited(file: File, ids: str | None = None) -> pa.Table:
-    """Read a whole file, for attributes."""
-    delimiter = delimiter_of(file)
-    with file.reading("CSV"):
-        head = _first_block(file, delimiter, {})
-        own = ids or (ID if ID in head.schema.names else head.schema.names[0])
-        types = {own: _id_type(file, delimiter, own)} if own in head.schema.names else {}
-        with file.stream() as stream:
-            return _reader(stream, delimiter, types).read_all()
-
-
-def delimiter_of(file: File) -> str:
-    """Return what separates the fields: by the name, else by the first line."""
-    if file.ending in {".tsv", ".tab"}:
-        return "\t"
-    line = file.head().split(b"\n")[0]
-    return "\t" if line.count(b"\t") > line.count(b",") else ","
-
-
-def _reader(stream: Any, delimiter: str, types: dict[str, pa.DataType]) -> Any:
-    return csv.open_csv(
-        stream,
-        read_options=csv.ReadOptions(block_size=BLOCK),
-        parse_options=csv.ParseOptions(delimiter=delimiter),
-        convert_options=csv.ConvertOptions(
-            column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False,
-            null_values=["", "NULL", "null", "NA"],
-        ),
-    )
-
-
-def _first_block(file: File, delimiter: str, types: dict[str, pa.DataType]) -> pa.RecordBatch:
-    with file.stream() as stream:
-        block = next(iter(_reader(stream, delimiter, types)), None)
-        if block is None:
-            raise BadInput(
-                f"{file.name} holds no rows: there is nothing to load", source=file.name
-            )
-        return block
-
-
-def _types(
-    file: File, delimiter: str, ids: object, vectors: str | None, id_type: IdType | None
-) -> dict[str, pa.DataType]:
-    """Settle the types that inference from some rows gets wrong: components and ids."""
-    head = _first_block(file, delimiter, {})
-    outside = outside_ids(ids, head.schema.names) is not None
-    texts = [n for n in head.schema.names if pa.types.is_string(head.schema.field(n).type)]
-    chosen = layout(
-        head.schema,
+    dialect = _dialect(file)
+    types, whole_ids = _types(file, dialect, wanted)
+    schema, blocks = open_text(file.stream(held), file.name, dialect, types)
+    return opened_table(
         file.name,
-        ids if isinstance(ids, str) and not outside else None,
-        vectors,
-        outside_ids=outside,
-        texts=[n for n in texts if str(head.column(n)[0].as_py() or "").lstrip().startswith("[")]
-        if head.num_rows
-        else (),
+        schema,
+        blocks,
+        wanted,
+        whole_ids=whole_ids,
+        provenance=file.provenance("tsv" if dialect.delimiter == "\t" else "csv"),
     )
+
+
+def read_delimited(file: File, ids: str | None) -> pa.Table:
+    """Read a whole file, for attributes; its ids stay text unless all are integers."""
+    dialect = _dialect(file)
+    names = _first_block(file, dialect, {}).schema.names
+    own = ids or (ID if ID in names else names[0])
+    with ExitStack() as held:
+        table = read_text(file.stream(held), file.name, dialect, {own: pa.string()})
+    if own not in names:
+        return table
+    place = names.index(own)
+    whole = as_integers(pa.concat_arrays([pa.array([], pa.string()), *table.column(place).chunks]))
+    return table if whole is None else table.set_column(place, own, whole)
+
+
+def _dialect(file: File) -> Dialect:
+    """Return what separates the fields: by the name, else by the first line."""
+    line = file.head().split(b"\n")[0]
+    tabs = file.ending in {".tsv", ".tab"} or line.count(b"\t") > line.count(b",")
+    return Dialect("CSV", "\t" if tabs else ",")
+
+
+def _first_block(file: File, dialect: Dialect, types: dict[str, pa.DataType]) -> pa.RecordBatch:
+    with ExitStack() as held:
+        _, blocks = open_text(file.stream(held), file.name, dialect, types)
+        for block in blocks:
+            if block.num_rows:
+                return block
+    raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
+
+
+def _types(file: File, dialect: Dialect, wanted: Wanted) -> tuple[dict[str, pa.DataType], bool]:
+    """Settle the types that inference from some rows gets wrong, and whether ids are integers."""
+    head = _first_block(file, dialect, {})
+    outside = ids_beside(head.schema, wanted) is not None
+    chosen = chosen_columns(head, file.name, wanted, outside)
+    # A column of which the first block has no value, or bytes that are no UTF-8, is text.
+    types = {
+        each.name: pa.string()
+        for each in head.schema
+        if pa.types.is_null(each.type) or pa.types.is_binary(each.type)
+    }
     single = pa.string() if len(chosen.vectors) == 1 else pa.float32()
-    types = dict.fromkeys(chosen.vectors, single)
-    if chosen.id is not None:
-        as_text = id_type is IdType.TEXT
-        types[chosen.id] = pa.string() if as_text else _id_type(file, delimiter, chosen.id)
-    return types
-
-
-def _id_type(file: File, delimiter: str, column: str) -> pa.DataType:
-    texts = _first_block(file, delimiter, {column: pa.string()}).column(column).drop_null()
-    whole = pc.all(pc.match_substring_regex(texts, _INTEGER)).as_py()
-    return pa.int64() if len(texts) and whole else pa.string()
+    types |= dict.fromkeys(chosen.vectors, single)
+    if chosen.id is None:
+        return types, False
+    types[chosen.id] = pa.string()
+    if wanted.id_type is not None:
+        return types, False
+    texts = _first_block(file, dialect, {chosen.id: pa.string()}).column(chosen.id).drop_null()
+    return types, len(texts) > 0 and as_integers(texts) is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID, Opened, batch_rows
+from .arrays import check_vectors, matrix_batches, matrix_schema
+from .base import Opened, Wanted, batch_rows
 from .columns import count_mismatch
-from .source import File, read_exactly
+from .idfile import outside_ids
+from .source import File, aside, read_exactly
 
 MAGIC = b"\x93NUMPY"
 # numpy writes 64 to some hundred bytes.
 MAX_HEADER = 64 << 10
+_ITEM = (
+    r"\s*(?:'descr'\s*:\s*(?:'(?P<descr{0}>[^'\\]*)'|(?P<records{0}>\[.*\]))"
+    r"|'fortran_order'\s*:\s*(?P<fortran{0}>True|False)"
+    r"|'shape'\s*:\s*\((?P<shape{0}>[0-9L,\s]*)\))\s*"
+)
+# The literal that numpy writes, in any order; evaluating it would be another parser to trust.
+_FIELDS = re.compile(
+    r"\s*\{" + ",".join(_ITEM.format(i) for i in range(3)) + r",?\s*\}\s*", re.DOTALL | re.ASCII
+)
+_DTYPE = re.compile(r"[<>=|]?[fiuSU][1-9][0-9]{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,173 +65,151 @@ def read_header(stream: Any, name: str) -> tuple[Header, int]:
     if size > MAX_HEADER:
         raise BadInput(f"{name}: its header claims {size} bytes: it is damaged", source=name)
     text = read_exactly(stream, size, name).decode("latin1" if start[6] < 3 else "utf-8")
-    fields = ast.literal_eval(text.strip())
-    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
-        raise BadInput(f"{name}: its header is no .npy header", source=name)
-    shape = fields["shape"]
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise BadInput(f"{name}: its header has shape {shape!r}: it is damaged", source=name)
-    if not isinstance(fields["descr"], str):
+    found = _FIELDS.fullmatch(text)
+    fields: dict[str, str] = {}
+    for key, value in (found.groupdict() if found else {}).items():
+        if value is not None:
+            fields[key[:-1]] = value
+    if not {"fortran", "shape"} < fields.keys():
+        raise BadInput(
+            f"{name} cannot be read as a .npy array: its header is none that numpy writes; it is"
+            " damaged or something else",
+            source=name,
+        )
+    if "records" in fields:
         raise BadInput(
             f"{name} holds records, not numbers: save the fields as arrays of their own",
             source=name,
         )
-    dtype = np.dtype(fields["descr"])
-    if dtype.hasobject:
+    dtype = _dtype(fields["descr"], name)
+    return Header(dtype, fields["fortran"] == "True", _shape(fields["shape"])), 8 + width + size
+
+
+def _dtype(written: str, name: str) -> np.dtype[Any]:
+    if "O" in written:
         raise BadInput(
-            f"{name} holds Python objects, which are never unpickled: save it as an array of"
-            " numbers or text",
+            f"{name} holds Python objects, which are never unpickled; save it with numpy.save of a"
+            " float array (ids: of integers or text)",
             source=name,
         )
-    if dtype.kind not in "fiuSU" or (dtype.kind == "f" and dtype.itemsize > 8) or not dtype.itemsize:
+    dtype = np.dtype(written) if _DTYPE.fullmatch(written) else None
+    if dtype is None or (dtype.kind == "f" and dtype.itemsize > 8):
+        shown = {"c8": "complex64", "c16": "complex128"}.get(written[1:], written)
         raise BadInput(
-            f"{name} holds {dtype}: vectors are float16, float32, float64 or integers", source=name
+            f"{name} holds {shown}: vectors are float16, float32, float64 or integers", source=name
         )
-    return Header(dtype, bool(fields["fortran_order"]), shape), 8 + width + size
+    return dtype
 
 
-def check_vectors(header: Header, name: str) -> None:
-    """Refuse an array that is no matrix of numbers.
+def _shape(written: str) -> tuple[int, ...]:
+    parts = written.replace("L", "").split(",")
+    return tuple(int(each) for each in parts if each.strip())
+
+
+def blocks(stream: Any, header: Header, name: str, held: ExitStack) -> Iterator[NDArray[Any]]:
+    """Read the rows of a matrix in blocks, from a stream that stands behind the header.
 
     Raises
     ------
     BadInput
+        When the data end early or go on.
     """
-    if len(header.shape) != 2 or header.dtype.kind not in "fiu":
-        raise BadInput(
-            f"{name} has shape {header.shape} of {header.dtype}: vectors are a two-dimensional"
-            " array of numbers, a row each",
-            source=name,
-        )
-    if not header.shape[0]:
-        raise BadInput(f"{name} holds no rows: there is nothing to load", source=name)
-
-
-def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the float type that a batch of this array has."""
-    return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
-
-
-def blocks(stream: Any, header: Header, name: str) -> Iterator[NDArray[Any]]:
-    """Read the rows of a matrix in blocks, from a stream that stands behind the header."""
     rows, dim = header.shape
     step = batch_rows(dim * max(1, header.dtype.itemsize // 4))
-    if header.fortran:
-        yield from _fortran_blocks(stream, header, name, step)
-        return
-    for at in range(0, rows, step):
-        count = min(step, rows - at)
-        data = read_exactly(stream, count * dim * header.dtype.itemsize, name)
-        yield np.frombuffer(data, header.dtype).reshape(count, dim)
-
-
-def _fortran_blocks(stream: Any, header: Header, name: str, step: int) -> Iterator[NDArray[Any]]:
-    """Read column after column: in a plain file the parts of each block, else all at once."""
-    rows, dim = header.shape
-    if not isinstance(stream, pa.OSFile):
-        data = read_exactly(stream, header.nbytes, name)
-        matrix = np.frombuffer(data, header.dtype).reshape(dim, rows).T
+    if header.fortran and dim > 1:
+        yield from _fortran_blocks(stream, header, name, step, held)
+    else:
         for at in range(0, rows, step):
-            yield np.ascontiguousarray(matrix[at : at + step])
-        return
-    start, width = stream.tell(), header.dtype.itemsize
+            count = min(step, rows - at)
+            data = read_exactly(stream, count * dim * header.dtype.itemsize, name)
+            yield np.frombuffer(data, header.dtype).reshape(count, dim)
+    if stream.read(1):  # in a zip file this also checks the member's CRC
+        raise BadInput(f"{name} goes on behind its array: it is damaged", source=name)
+
+
+def _fortran_blocks(
+    stream: Any, header: Header, name: str, step: int, held: ExitStack
+) -> Iterator[NDArray[Any]]:
+    """Read the columns' parts of each block; what cannot seek is copied aside first."""
+    rows, dim = header.shape
+    file = stream
+    if not isinstance(stream, pa.OSFile):
+        file = aside(stream, name, header.nbytes, held)
+    start, width = file.tell(), header.dtype.itemsize
     for at in range(0, rows, step):
         count = min(step, rows - at)
         block = np.empty((count, dim), header.dtype)
         for column in range(dim):
-            stream.seek(start + (column * rows + at) * width)
-            block[:, column] = np.frombuffer(
-                read_exactly(stream, count * width, name), header.dtype
-            )
+            file.seek(start + (column * rows + at) * width)
+            data = read_exactly(file, count * width, name)
+            block[:, column] = np.frombuffer(data, header.dtype)
         yield block
 
 
-def to_batches(
-    arrays: Iterator[NDArray[Any]], ids: pa.Array, schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    """Pair blocks (n, dim) with their ids."""
-    at = 0
-    for block in arrays:
-        flat = pa.array(block.astype(component_type(block.dtype), copy=False).ravel())
-        own = ids.slice(at, len(block))
-        yield pa.RecordBatch.from_arrays(
-            [own, pa.FixedSizeListArray.from_arrays(flat, block.shape[1])], schema=schema
-        )
-        at += len(block)
-
-
-def matrix_schema(ids: pa.Array, dtype: np.dtype[Any], dim: int) -> pa.Schema:
-    """Return the schema of `to_batches`."""
-    component = pa.from_numpy_dtype(component_type(dtype))
-    return pa.schema([(ID, ids.type), (EMBEDDING, pa.list_(component, dim))])
-
-
-@contextmanager
-def open_npy(file: File, ids: object, vectors: str | None) -> Iterator[Opened]:
+def open_npy(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open a matrix; its ids come from elsewhere."""
-    from .idfile import outside_ids
-
-    if ids is None:
+    if wanted.vectors is not None:
+        raise BadInput(
+            f"{file.name} is one array without a name: leave --vectors out", source=file.name
+        )
+    keys = outside_ids(wanted.ids, ())
+    if keys is None:
         raise BadInput(
             f"{file.name} holds vectors only: give their ids with --ids FILE (ids= in Python)",
             source=file.name,
         )
-    keys = outside_ids(ids, ())
-    assert keys is not None
-    with file.reading("a .npy array"), file.stream() as stream:
-        header, length = read_header(stream, file.name)
-        check_vectors(header, file.name)
-        _check_size(file, header, length)
-        rows, dim = header.shape
-        if len(keys) != rows:
-            raise count_mismatch(file.name, rows, len(keys))
-        schema = matrix_schema(keys, header.dtype, dim)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with file.reading("a .npy array"):
-                yield from to_batches(blocks(stream, header, file.name), keys, schema)
-                _check_end(stream, file.name)
-
-        yield Opened(file.name, schema, batches(), rows, provenance=file.provenance("npy"))
+    stream = file.stream(held)
+    header = _checked_header(file, stream)
+    check_vectors(header.shape, header.dtype, file.name)
+    rows, dim = header.shape
+    if len(keys) != rows:
+        raise count_mismatch(file.name, rows, len(keys))
+    schema = matrix_schema(keys, header.dtype, dim)
+    batches = matrix_batches(blocks(stream, header, file.name, held), keys, schema)
+    return Opened(file.name, schema, batches, rows, provenance=file.provenance("npy"))
 
 
 def read_ids(file: File) -> NDArray[Any]:
     """Read a one-dimensional array of integers or text."""
-    with file.reading("a .npy array of ids"), file.stream() as stream:
-        header, length = read_header(stream, file.name)
+
+    def checked(header: Header) -> None:
         if len(header.shape) != 1 or header.dtype.kind not in "iuSU":
             raise BadInput(
                 f"{file.name} has shape {header.shape} of {header.dtype}: ids are a"
                 " one-dimensional array of integers or text",
                 source=file.name,
             )
-        _check_size(file, header, length)
-        data = read_exactly(stream, header.nbytes, file.name)
-        _check_end(stream, file.name)
-        return np.frombuffer(data, header.dtype).astype(header.dtype.newbyteorder("="))
+
+    return _whole(file, checked)
 
 
 def read_matrix(file: File) -> NDArray[Any]:
     """Read a whole matrix, for queries."""
-    with file.reading("a .npy array"), file.stream() as stream:
-        header, length = read_header(stream, file.name)
-        check_vectors(header, file.name)
-        _check_size(file, header, length)
-        return np.concatenate(list(blocks(stream, header, file.name)))
+    with ExitStack() as held:
+        stream = file.stream(held)
+        header = _checked_header(file, stream)
+        check_vectors(header.shape, header.dtype, file.name)
+        return np.concatenate(list(blocks(stream, header, file.name, held)))
 
 
-def _check_size(file: File, header: Header, length: int) -> None:
+def _whole(file: File, check: Callable[[Header], None]) -> NDArray[Any]:
+    with ExitStack() as held:
+        stream = file.stream(held)
+        header = _checked_header(file, stream)
+        check(header)
+        data = read_exactly(stream, header.nbytes, file.name)
+        if stream.read(1):
+            raise BadInput(f"{file.name} goes on behind its array: it is damaged", source=file.name)
+        return np.frombuffer(data, header.dtype).astype(header.dtype.newbyteorder("="))
+
+
+def _checked_header(file: File, stream: Any) -> Header:
     """Compare what the header claims with what is there, before anything is allocated."""
+    header, length = read_header(stream, file.name)
     if file.packed is None and length + header.nbytes != file.size:
         raise BadInput(
             f"{file.name} declares {header.nbytes} bytes of data and has {file.size - length}: it"
             " is truncated or damaged",
             source=file.name,
         )
-
-
-def _check_end(stream: Any, name: str) -> None:
-    if stream.read(1):
-        raise BadInput(f"{name} goes on behind its array: it is damaged", source=name)
-
-
+    return header

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import Opened, batch_rows
+from .arrays import Kind, check_vectors, choose, matrix_batches, matrix_schema, value_array
+from .base import Opened, Wanted, batch_rows
 from .columns import count_mismatch
 from .idfile import id_array, outside_ids
-from .npy import Header, component_type, matrix_schema, to_batches
-from .npz import choose, named_batches, named_schema
+from .source import reading
 from .tables import opened_table
 
+_OTHERWISE = "mend it and load again"
 
-@contextmanager
-def open_object(source: Any, ids: object, vectors: str | None) -> Iterator[Opened]:
+
+def open_object(source: Any, wanted: Wanted) -> Opened:
     """Open something that is in memory, or streams from another library.
 
     Raises
@@ -27,17 +29,33 @@ def open_object(source: Any, ids: object, vectors: str | None) -> Iterator[Opene
     BadInput
         When it is nothing that holds vectors.
     """
-    if isinstance(source, Mapping):
-        yield _mapping(source, ids, vectors)
-    elif isinstance(source, np.ndarray):
-        yield _array(source, ids)
-    elif hasattr(source, "__arrow_c_stream__") or isinstance(source, pa.RecordBatch):
-        yield _stream(source, ids, vectors)
-    else:
-        raise BadInput(
-            f"{type(source).__name__} cannot be loaded: give a path, an array with ids=, a frame,"
-            " an Arrow table or stream, or a mapping of id to vector"
-        )
+    name = "array" if isinstance(source, np.ndarray) else type(source).__name__
+    name = "mapping" if isinstance(source, Mapping) else name
+    with reading(name, "vectors", _OTHERWISE):
+        if isinstance(source, Mapping):
+            opened = _mapping(source, wanted)
+        elif isinstance(source, np.ndarray):
+            opened = _array(source, wanted)
+        elif hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
+            opened = _stream(source, name, wanted)
+        else:
+            raise BadInput(
+                f"{name} cannot be loaded: give a path, an array with ids=, a frame, an Arrow table"
+                " or stream, or a mapping of id to vector",
+                source=name,
+            )
+    return Opened(
+        opened.name,
+        opened.schema,
+        _guarded(opened.batches, name),
+        opened.rows,
+        provenance=opened.provenance,
+    )
+
+
+def _guarded(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
+    with reading(name, "vectors", _OTHERWISE):
+        yield from batches
 
 
 def to_table(source: Any, name: str) -> pa.Table:
@@ -47,94 +65,119 @@ def to_table(source: Any, name: str) -> pa.Table:
     ------
     BadInput
     """
-    if isinstance(source, Mapping):
-        return pa.table(dict(source))
-    if not hasattr(source, "__arrow_c_stream__"):
-        raise BadInput(f"{name}: {type(source).__name__} is no table; give a frame or a path")
-    return pa.table(source)
-
-
-def _stream(source: Any, ids: object, vectors: str | None) -> Opened:
-    name = type(source).__name__
-    if getattr(getattr(source, "index", None), "name", None) and hasattr(source, "reset_index"):
-        source = source.reset_index()  # a pandas frame whose named index holds the ids
-    if isinstance(source, pa.RecordBatch):
-        source = pa.Table.from_batches([source])
-    rows = source.num_rows if isinstance(source, pa.Table) else None
-    reader = pa.RecordBatchReader.from_stream(source)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from reader
-        except pa.ArrowException as error:
-            raise BadInput(f"{name}: its stream broke off: {error}", source=name) from error
-
-    return opened_table(
-        name, reader.schema, batches(), ids, vectors, rows=rows, provenance={"format": name}
+    with reading(name, "a table", _OTHERWISE):
+        if isinstance(source, Mapping):
+            return pa.table(dict(source))
+        if isinstance(source, pa.RecordBatch):
+            return pa.Table.from_batches([source])
+        if hasattr(source, "__arrow_c_stream__"):
+            return pa.table(source)
+    raise BadInput(
+        f"{name}: {type(source).__name__} is no table; give a frame or a path", source=name
     )
 
 
-def _array(source: np.ndarray[Any, Any], ids: object) -> Opened:
-    if source.ndim != 2 or source.dtype.kind not in "fiu" or source.dtype.itemsize > 8:
-        raise BadInput(
-            f"the array has shape {source.shape} of {source.dtype}: vectors are a two-dimensional"
-            " array of numbers, a row each"
-        )
-    if not len(source):
-        raise BadInput("the array holds no rows: there is nothing to load")
-    keys = outside_ids(ids, ())
+def _stream(source: Any, name: str, wanted: Wanted) -> Opened:
+    rows = source.num_rows if isinstance(source, pa.Table | pa.RecordBatch) else None
+    if not hasattr(source, "__arrow_c_stream__"):
+        batch = pa.record_batch(source)
+        reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
+    else:
+        reader = pa.RecordBatchReader.from_stream(source)
+    return opened_table(name, reader.schema, reader, wanted, rows=rows, provenance={"format": name})
+
+
+def _array(source: NDArray[Any], wanted: Wanted) -> Opened:
+    if isinstance(source, np.ma.MaskedArray):
+        raise BadInput("array has a mask: fill it or remove its rows first", source="array")
+    check_vectors(source.shape, source.dtype, "array")
+    keys = outside_ids(wanted.ids, ())
     if keys is None:
-        raise BadInput("an array holds vectors only: give their ids with ids=")
-    if len(keys) != len(source):
-        raise count_mismatch("array", len(source), len(keys))
-    schema = matrix_schema(keys, source.dtype, source.shape[1])
-    batches = to_batches(_blocks(source), keys, schema)
-    return Opened("array", schema, batches, len(source), provenance={"format": "array"})
-
-
-def _blocks(source: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    step = batch_rows(source.shape[1])
-    return (source[at : at + step] for at in range(0, len(source), step))
-
-
-def _mapping(source: Mapping[Any, Any], ids: object, vectors: str | None) -> Opened:
-    if not source:
-        raise BadInput("the mapping is empty: there is nothing to load")
-    arrays = {key: value for key, value in source.items() if isinstance(value, np.ndarray)}
-    if any(value.ndim == 2 for value in arrays.values()):
-        return _named_arrays(arrays, ids, vectors)
-    keys = id_array(list(source), "mapping")
-    lengths = {len(np.atleast_1d(value)) for value in source.values()}
-    if len(lengths) > 1:
-        first = len(np.atleast_1d(next(iter(source.values()))))
-        key, bad = next((k, v) for k, v in source.items() if len(np.atleast_1d(v)) != first)
         raise BadInput(
-            f"mapping (id {key!r}): {len(np.atleast_1d(bad))} components where the first has"
-            f" {first}",
+            "array holds vectors only: give their ids with ids= (--ids FILE)", source="array"
+        )
+    return _matrix("array", np.asarray(source), keys, {}, "array")
+
+
+def _matrix(
+    name: str, matrix: NDArray[Any], keys: pa.Array, extra: dict[str, pa.Array], format: str
+) -> Opened:
+    rows, dim = matrix.shape
+    if len(keys) != rows:
+        raise count_mismatch(name, rows, len(keys))
+    schema = matrix_schema(keys, matrix.dtype, dim, extra)
+    step = batch_rows(dim)
+    blocks = (matrix[at : at + step] for at in range(0, rows, step))
+    batches = matrix_batches(blocks, keys, schema, extra)
+    return Opened(name, schema, batches, rows, provenance={"format": format})
+
+
+def _mapping(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
+    if not source:
+        raise BadInput("mapping is empty: there is nothing to load", source="mapping")
+    if any(getattr(value, "ndim", 0) == 2 for value in source.values()):
+        return _named_arrays(source, wanted)
+    if wanted.ids is not None or wanted.vectors is not None:
+        raise BadInput(
+            "mapping of id to vector: its keys are the ids; leave ids= and vectors= out",
             source="mapping",
+        )
+    keys = id_array(list(source), "mapping")
+    dtype, dim = _common_kind(source)
+    schema = matrix_schema(keys, dtype, dim)
+    values, step = iter(source.values()), batch_rows(dim)
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        while block := list(islice(values, step)):
+            yield np.stack([np.asarray(each) for each in block])
+
+    batches = matrix_batches(blocks(), keys, schema)
+    return Opened("mapping", schema, batches, len(source), provenance={"format": "mapping"})
+
+
+def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
+    """Return the type that holds all vectors, and their dim."""
+    dtypes: set[np.dtype[Any]] = set()
+    dim = None
+    for row, (key, value) in enumerate(source.items()):
+        vector = np.asarray(value)
+        if vector.ndim != 1 or vector.dtype.kind not in "fiu" or vector.dtype.itemsize > 8:
+            problem = "no vector of numbers"
+        elif dim is not None and len(vector) != dim:
+            problem = f"{len(vector)} components where the first has {dim}"
+        elif not len(vector):
+            problem = "the vector has no components"
+        else:
+            dim = len(vector)
+            dtypes.add(vector.dtype)
+            continue
+        raise BadInput(
+            f"mapping row {row + 1} (id {key!r}): {problem}; mend or remove it and load again",
+            source="mapping",
+            row=row + 1,
             id=key,
         )
+    floats = {each if each.kind == "f" else np.dtype(np.float32) for each in dtypes}
+    return np.result_type(*floats), dim or 0
+
+
+def _named_arrays(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
+    named = {str(key): _plain(value) for key, value in source.items()}
+    kinds = {name: Kind(each.shape, each.dtype) for name, each in named.items()}
+    outside = outside_ids(wanted.ids, list(named))
+    inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
+    chosen = choose(kinds, "mapping", inside, wanted.vectors, outside is not None)
+    keys = outside
+    if chosen.ids is not None:
+        keys = id_array(named[chosen.ids], f"mapping ({chosen.ids})")
+    assert keys is not None
+    extra = {each: value_array(named[each]) for each in chosen.attributes}
+    return _matrix("mapping", named[chosen.vectors], keys, extra, "arrays")
+
+
+def _plain(value: Any) -> NDArray[Any]:
+    """Return a value as an array; what is none counts for nothing in the choice."""
     try:
-        matrix = np.stack([np.asarray(each) for each in source.values()])
-    except ValueError as error:
-        raise BadInput(f"mapping: its values are not vectors of one length ({error})") from error
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-        raise BadInput("mapping: its values are not vectors of numbers", source="mapping")
-    schema = matrix_schema(keys, matrix.dtype, matrix.shape[1])
-    batches = to_batches(_blocks(matrix), keys, schema)
-    return Opened("mapping", schema, batches, len(matrix), provenance={"format": "mapping"})
-
-
-def _named_arrays(arrays: dict[Any, Any], ids: object, vectors: str | None) -> Opened:
-    named = {str(key): value for key, value in arrays.items()}
-    headers = {name: Header(value.dtype, False, value.shape) for name, value in named.items()}
-    outside = outside_ids(ids, list(named))
-    chosen = choose(headers, "mapping", ids if outside is None else "", vectors)
-    matrix = named[chosen.vectors]
-    keys = outside if outside is not None else id_array(named[chosen.ids or ""], "mapping")
-    if len(keys) != len(matrix):
-        raise count_mismatch("mapping", len(matrix), len(keys))
-    extra = {each: np.asarray(named[each]) for each in chosen.attributes}
-    schema = named_schema(keys, component_type(matrix.dtype), matrix.shape[1], extra)
-    batches = named_batches(_blocks(matrix), keys, extra, schema)
-    return Opened("mapping", schema, batches, len(matrix), provenance={"format": "arrays"})
+        return np.asarray(value)
+    except (ValueError, TypeError):
+        return np.empty((), object)

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import ExitStack
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .base import MAX_BATCH_ROWS, Opened, batch_rows
-from .columns import is_vector
+from .base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
+from .layout import is_vector
 from .source import CHUNK, File
 from .tables import opened_table
 
+# Through a buffer, Arrow believes what a page says of its size: 2 KB that claim 2 GB cost that
+# much and 6 s. Without one it reads a column of a row group whole, which a small file can afford.
+_SMALL = 64 << 20
 
-@contextmanager
-def open_parquet(file: File, ids: object, vectors: str | None) -> Iterator[Opened]:
-    """Open a Parquet file; columns are read through a buffer, never a whole row group."""
-    with file.reading("Parquet"), file.seekable() as raw, _parquet(raw) as parquet:
-        schema = parquet.schema_arrow
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            with file.reading("Parquet"):
-                yield from parquet.iter_batches(_rows(parquet), use_threads=False)
-
-        yield opened_table(
-            file.name,
-            schema,
-            batches(),
-            ids,
-            vectors,
-            rows=parquet.metadata.num_rows,
-            provenance=file.provenance("parquet"),
-        )
+def open_parquet(file: File, wanted: Wanted, held: ExitStack) -> Opened:
+    """Open a Parquet file; a large one through a buffer, never a whole row group."""
+    parquet = _parquet(file, held)
+    return opened_table(
+        file.name,
+        parquet.schema_arrow,
+        parquet.iter_batches(_rows(parquet), use_threads=False),
+        wanted,
+        rows=parquet.metadata.num_rows,
+        provenance=file.provenance("parquet"),
+    )
 
 
 def read_parquet(file: File) -> pa.Table:
     """Read a whole file, for attributes."""
-    with file.reading("Parquet"), file.seekable() as raw, _parquet(raw) as parquet:
-        return parquet.read()
+    with ExitStack() as held:
+        return _parquet(file, held).read()
 
 
-def _parquet(raw: IO[bytes]) -> Any:
-    return pq.ParquetFile(raw, pre_buffer=False, buffer_size=CHUNK)
+def _parquet(file: File, held: ExitStack) -> Any:
+    raw = file.seekable(held)
+    raw.seek(0, 2)
+    buffer = CHUNK if raw.tell() > _SMALL else 0
+    return held.enter_context(pq.ParquetFile(raw, pre_buffer=False, buffer_size=buffer))
 
 
 def _rows(parquet: Any) -> int:

@@ -1,25 +1,28 @@
-"""The formats of the word2vec tool: text and binary, ids being words."""
+"""The text form of the word2vec tool, ids being words; GloVe's is the same without a header."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
 
 from ..errors import BadInput
-from ..types import MAX_DIM, MAX_ID_BYTES
-from .base import EMBEDDING, ID, Opened, batch_rows
-from .source import CHUNK, File
+from ..types import MAX_DIM
+from .base import EMBEDDING, ID, Opened, Wanted, batch_rows
+from .columns import even
+from .source import File
+from .textual import Dialect, open_text
 
 _HEADER = re.compile(rb"([0-9]{1,12}) ([0-9]{1,6}) ?\r?\n")
-_MAX_HEADER = 24
-# Text is parsed in blocks of this size; a line must fit.
-_BLOCK = 4 << 20
+_NUMBER = re.compile(
+    rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?(nan|inf|infinity)", re.I
+)
+_PRINTABLE = re.compile(rb"[ -~]+")
+# The first line is looked at whole; 16,000 dims are some 300 kB.
+_FIRST_LINE = 1 << 20
 
 
 def header(head: bytes) -> tuple[int, int, int] | None:
@@ -33,187 +36,115 @@ def is_binary(head: bytes) -> bool:
     found = header(head)
     if found is None:
         return False
-    _, dim, start = found
-    body = head[start:]
-    first = body.lstrip(b"\n").split(b"\n")[0]
-    fields = first.split()
-    try:
-        # In text the first line is a word and dim numbers; long lines are cut off by the sample.
-        numbers = [float(each) for each in fields[1:-1]]
-        return not numbers and dim > 2
-    except ValueError:
-        return True
+    line, newline, _ = head[found[2] :].partition(b"\n")
+    numbers = line.rstrip(b" \r").split(b" ")[1:]
+    if not newline:  # cut off by the sample, perhaps inside a number
+        numbers = numbers[:-1] or numbers
+    if len(numbers) > 1 and len(numbers) == found[1] and _PRINTABLE.fullmatch(b" ".join(numbers)):
+        return False  # a wrong number in a text is to be found as such
+    return not (numbers and all(_NUMBER.fullmatch(each) for each in numbers))
 
 
-@contextmanager
-def open_word2vec_binary(file: File, ids: object, vectors: str | None) -> Iterator[Opened]:
-    """Open the binary form: a header line, then per row a word, a space and dim float32."""
-    count, dim, start = _declared(file)
-    if file.packed is None and start + count * (4 * dim + 2) > file.size:
-        raise BadInput(
-            f"{file.name} declares {count} vectors of {dim} dimensions, which do not fit into its"
-            f" {file.size} bytes: it is truncated or something else",
-            source=file.name,
-        )
-    schema = _schema(dim)
-    with file.reading("word2vec binary"), file.stream() as stream:
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with file.reading("word2vec binary"):
-                yield from _binary_batches(stream, file.name, count, dim, start, schema)
-
-        yield Opened(
-            file.name, schema, batches(), count, provenance=file.provenance("word2vec-binary")
-        )
-
-
-def _binary_batches(
-    stream: Any, name: str, count: int, dim: int, start: int, schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    width, step = 4 * dim, batch_rows(dim)
-    buffer, at = stream.read(CHUNK), start
-    for first in range(0, count, step):
-        words: list[bytes] = []
-        values: list[bytes] = []
-        for row in range(first, min(first + step, count)):
-            # The longest a row may be; then its end is in the buffer, or the file is at its end.
-            if len(buffer) - at < width + MAX_ID_BYTES + 2:
-                buffer, at = buffer[at:] + stream.read(CHUNK + width), 0
-            space = buffer.find(b" ", at, at + MAX_ID_BYTES + 2)
-            end = space + 1 + width
-            if space < 0 or end > len(buffer):
-                raise _broken(buffer, at, name, row, space)
-            words.append(buffer[at:space])
-            values.append(buffer[space + 1 : end])
-            at = end
-        yield pa.RecordBatch.from_arrays(
-            [_words(words, name, first), _vectors(b"".join(values), dim)], schema=schema
-        )
-    if (buffer[at:] + stream.read(2)).strip(b"\n"):
-        raise BadInput(
-            f"{name} goes on behind the {count} vectors that it declares: its header or its end is"
-            " damaged",
-            source=name,
-        )
-
-
-def _broken(buffer: bytes, at: int, name: str, row: int, space: int) -> BadInput:
-    if space < 0 and len(buffer) - at > MAX_ID_BYTES:
-        problem = f"the word is longer than {MAX_ID_BYTES} bytes"
-    else:
-        problem = "the file ends inside this row"
-    return BadInput(f"{name} row {row + 1}: {problem}: it is damaged", source=name, row=row + 1)
-
-
-def _words(words: list[bytes], name: str, first: int) -> pa.Array:
-    # The original tool ends each vector with a newline, which then begins the next word.
-    joined = b"\0".join([word.lstrip(b"\n") for word in words])
-    try:
-        texts = joined.decode("utf-8").split("\0")
-    except UnicodeDecodeError as error:
-        row = first + joined.count(b"\0", 0, error.start) + 1
-        raise BadInput(
-            f"{name} row {row}: the word is not valid UTF-8: the file is damaged or in another"
-            " encoding",
-            source=name,
-            row=row,
-        ) from error
-    if len(texts) != len(words) or re.search(r"[\x01-\x1f\x7f]", joined.decode("utf-8")):
-        row = next(i for i, word in enumerate(words) if re.search(rb"[\x00-\x1f\x7f]", word.lstrip(b"\n")))
-        raise BadInput(
-            f"{name} row {first + row + 1}: the word holds a control character: the file is"
-            " damaged",
-            source=name,
-            row=first + row + 1,
-        )
-    return pa.array(texts, pa.string())
-
-
-def _vectors(data: bytes, dim: int) -> pa.Array:
-    flat = np.frombuffer(data, "<f4").astype(np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
-
-
-@contextmanager
-def open_word2vec_text(file: File, ids: object, vectors: str | None) -> Iterator[Opened]:
+def open_word2vec(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open the text form: a header line (GloVe has none), then a word and dim numbers a line."""
-    head = file.head(1 << 20)
+    check_no_columns(file, wanted)
+    head = file.head(_FIRST_LINE)
     found = header(head)
-    start = found[2] if found else 0
-    line = head[start:].split(b"\n")[0].removesuffix(b"\r")
-    fields = line.split(b" ")
-    trailing = bool(fields) and fields[-1] == b""  # as the original tool ends its lines
-    dim = found[1] if found else len(fields) - 1 - trailing
-    if not 1 <= dim <= MAX_DIM or len(fields) - 1 - trailing != dim:
+    fields = head[found[2] if found else 0 :].split(b"\n")[0].removesuffix(b"\r").split(b" ")
+    trailing = len(fields) > 1 and fields[-1] == b""  # as the original tool ends its lines
+    numbers = len(fields) - 1 - trailing
+    dim = found[1] if found else numbers
+    line = 1 + bool(found)
+    if not 1 <= dim <= MAX_DIM:
+        raise no_header(file)
+    if numbers != dim or (not found and numbers < 2):
+        what = f"{dim} are declared" if found else "at least 2 are expected"
         raise BadInput(
-            f"{file.name} line {1 + bool(found)}: {len(fields) - 1 - trailing} numbers where"
-            f" {dim} are declared; it is no word2vec text (--format says what it is)",
+            f"{file.name} line {line}: {numbers} numbers where {what}; it is no word2vec text"
+            " (--format says what it is)",
             source=file.name,
-            row=1 + bool(found),
+            row=line,
         )
-    schema = _schema(dim)
     names = [ID, *(f"v{i}" for i in range(dim)), *(["end"] if trailing else [])]
-    with file.reading("word2vec text"), file.stream() as stream:
-        reader = csv.open_csv(
-            stream,
-            read_options=csv.ReadOptions(
-                block_size=_BLOCK, column_names=names, skip_rows=1 if found else 0
-            ),
-            parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False),
-            convert_options=csv.ConvertOptions(
-                column_types={name: pa.float32() for name in names[1 : dim + 1]}
-                | {ID: pa.string(), "end": pa.string()},
-                strings_can_be_null=False,
-                null_values=[],
-            ),
-        )
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            rows = 0
-            with file.reading("word2vec text"):
-                for block in reader:
-                    rows += block.num_rows
-                    yield from _text_batches(block, dim, schema)
-            if found and rows != found[0]:
-                raise BadInput(
-                    f"{file.name} declares {found[0]} vectors and holds {rows}: it is truncated or"
-                    " its header is wrong",
-                    source=file.name,
-                )
-
-        yield Opened(
-            file.name,
-            schema,
-            batches(),
-            found[0] if found else None,
-            unit="line",
-            first=1 + bool(found),
-            provenance=file.provenance("word2vec-text"),
-        )
+    dialect = Dialect(
+        "word2vec text",
+        " ",
+        unit="line",
+        header=0,
+        quoted=False,
+        columns=names,
+        skip=1 if found else 0,
+        nulls=(),
+    )
+    types = dict.fromkeys(names[1 : dim + 1], pa.float32()) | {ID: pa.string(), "end": pa.string()}
+    _, blocks = open_text(file.stream(held), file.name, dialect, types)
+    batches = even(_batches(blocks, dim), batch_rows(dim))
+    return Opened(
+        file.name,
+        word_schema(dim),
+        counted(batches, found[0], file.name) if found else batches,
+        found[0] if found else None,
+        unit="line",
+        first=line,
+        provenance=file.provenance("word2vec"),
+    )
 
 
-def _text_batches(
-    block: pa.RecordBatch, dim: int, schema: pa.Schema
+def _batches(blocks: Iterable[pa.RecordBatch], dim: int) -> Iterator[pa.RecordBatch]:
+    schema, step = word_schema(dim), batch_rows(dim)
+    for block in blocks:
+        for at in range(0, block.num_rows, step):
+            part = block.slice(at, step)
+            matrix = np.column_stack([part.column(i + 1).to_numpy() for i in range(dim)])
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), dim)
+            yield pa.RecordBatch.from_arrays([part.column(0), vectors], schema=schema)
+
+
+def counted(
+    batches: Iterable[pa.RecordBatch], declared: int, name: str
 ) -> Iterator[pa.RecordBatch]:
-    step = batch_rows(dim)
-    for at in range(0, block.num_rows, step):
-        part = block.slice(at, step)
-        columns = [part.column(i + 1).to_numpy() for i in range(dim)]
-        flat = pa.array(np.column_stack(columns).ravel())
-        vectors = pa.FixedSizeListArray.from_arrays(flat, dim)
-        yield pa.RecordBatch.from_arrays([part.column(0), vectors], schema=schema)
+    """Pass on the batches; refuse another number of rows than the header declares.
 
-
-def _declared(file: File) -> tuple[int, int, int]:
-    found = header(file.head(_MAX_HEADER))
-    if found is None or not 1 <= found[1] <= MAX_DIM or not found[0]:
+    Raises
+    ------
+    BadInput
+    """
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield batch
+    if rows != declared:
         raise BadInput(
-            f"{file.name} does not begin with a word2vec header, a count and a dim such as"
-            f" '10000 64' (dims 1 to {MAX_DIM})",
+            f"{name} declares {declared} vectors and holds {rows}: it is truncated or its header is"
+            " wrong",
+            source=name,
+        )
+
+
+def check_no_columns(file: File, wanted: Wanted) -> None:
+    """Refuse names of columns for a format that has none.
+
+    Raises
+    ------
+    BadInput
+    """
+    if wanted.ids is not None or wanted.vectors is not None:
+        raise BadInput(
+            f"{file.name} is word2vec: its words are the ids and it has no columns; leave --ids and"
+            " --vectors out",
             source=file.name,
         )
-    return found
 
 
-def _schema(dim: int) -> pa.Schema:
+def no_header(file: File) -> BadInput:
+    """Build the error for a file that is not what it was taken for."""
+    return BadInput(
+        f"{file.name} does not begin with a word2vec header, a count and a dim such as '10000 64'"
+        f" (dims 1 to {MAX_DIM})",
+        source=file.name,
+    )
+
+
+def word_schema(dim: int) -> pa.Schema:
+    """Return the schema of both forms."""
     return pa.schema([(ID, pa.string()), (EMBEDDING, pa.list_(pa.float32(), dim))])
