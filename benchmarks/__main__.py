@@ -159,7 +159,14 @@ def reads(store: Store, report: Report, rows: int, peers: bool) -> None:
             lines.append(_peer(make(store.url), ids, base, queries, true, asked))
     report.table(
         f"{rows:,} x 64, cosine, 10 neighbours, one client; median milliseconds",
-        ["system", "nearest", "nearest by id", "lookup of 1000 ids", "recall@10", "load and index, s"],
+        [
+            "system",
+            "nearest",
+            "nearest by id",
+            "lookup of 1000 ids",
+            "recall@10",
+            "load and index, s",
+        ],
         lines,
     )
     report.say(

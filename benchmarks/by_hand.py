@@ -15,14 +15,21 @@ def copy(url: str, ids: NDArray[Any], base: NDArray[Any], *, key: bool) -> None:
     """CREATE TABLE and packed binary COPY in one transaction; with a primary key after it."""
     dim = base.shape[1]
     row = np.dtype(
-        [("fields", ">i2"), ("length", ">i4"), ("id", ">i8"), ("bytes", ">i4"), ("dim", ">u2"),
-         ("unused", ">u2"), ("value", ">f4", (dim,))]
+        [
+            ("fields", ">i2"),
+            ("length", ">i4"),
+            ("id", ">i8"),
+            ("bytes", ">i4"),
+            ("dim", ">u2"),
+            ("unused", ">u2"),
+            ("value", ">f4", (dim,)),
+        ]
     )
     with psycopg.connect(url) as connection:
         connection.execute("DROP TABLE IF EXISTS by_hand")
         connection.commit()
         connection.execute(
-            f"CREATE TABLE by_hand (id bigint NOT NULL, embedding vector({dim}) NOT NULL)"  # type: ignore[arg-type]
+            f"CREATE TABLE by_hand (id bigint NOT NULL, embedding vector({dim}) NOT NULL)"
         )
         with connection.cursor().copy("COPY by_hand FROM STDIN (FORMAT binary)") as stream:
             stream.write(HEADER)
@@ -32,7 +39,7 @@ def copy(url: str, ids: NDArray[Any], base: NDArray[Any], *, key: bool) -> None:
                 packed["fields"], packed["length"], packed["id"] = 2, 8, ids[part]
                 packed["bytes"], packed["dim"], packed["unused"] = 4 + 4 * dim, dim, 0
                 packed["value"] = base[part]
-                stream.write(memoryview(packed).cast("B"))
+                stream.write(memoryview(packed.data).cast("B"))
             stream.write(b"\xff\xff")
         if key:
             connection.execute("ALTER TABLE by_hand ADD PRIMARY KEY (id)")
@@ -46,7 +53,7 @@ class Queries:
 
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
         register_vector(self.connection)
-        self.connection.execute(f"SET hnsw.ef_search = {int(ef_search)}")  # type: ignore[arg-type]
+        self.connection.execute(f"SET hnsw.ef_search = {int(ef_search)}")
         self._near = (
             f"SELECT id, embedding <=> %(query)s AS distance FROM {relation}"  # noqa: S608
             " ORDER BY distance LIMIT 10"
@@ -58,19 +65,22 @@ class Queries:
         self._some = f"SELECT id, embedding FROM {relation} WHERE id = ANY (%(ids)s)"  # noqa: S608
 
     def nearest(self, query: NDArray[Any]) -> list[Any]:
-        return self.connection.execute(self._near, {"query": query}, binary=True).fetchall()  # type: ignore[arg-type]
+        return self.connection.execute(self._near, {"query": query}, binary=True).fetchall()
 
     def similar(self, id: int) -> list[Any]:
-        return self.connection.execute(self._same, {"id": id}, binary=True).fetchall()  # type: ignore[arg-type]
+        return self.connection.execute(self._same, {"id": id}, binary=True).fetchall()
 
     def lookup(self, ids: list[int]) -> NDArray[Any]:
         """fetchall of rows, then a matrix in the order asked for."""
-        rows = self.connection.execute(self._some, {"ids": ids}, binary=True).fetchall()  # type: ignore[arg-type]
-        found = {key: vector for key, vector in rows}
+        rows = self.connection.execute(self._some, {"ids": ids}, binary=True).fetchall()
+        found: dict[int, Any] = dict(rows)
         return np.stack(
-            [value if isinstance(value := found[key], np.ndarray) else value.to_numpy() for key in ids]
+            [
+                value if isinstance(value := found[key], np.ndarray) else value.to_numpy()
+                for key in ids
+            ]
         )
 
     def rows(self, ids: list[int]) -> list[Any]:
         """fetchall alone."""
-        return self.connection.execute(self._some, {"ids": ids}, binary=True).fetchall()  # type: ignore[arg-type]
+        return self.connection.execute(self._some, {"ids": ids}, binary=True).fetchall()

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ class Report:
 
 
 def _shown(value: object) -> str:
-    return f"{value:,.3g}" if isinstance(value, float) and value < 1000 else (
-        f"{value:,.0f}" if isinstance(value, float | int) else str(value)
+    return (
+        f"{value:,.3g}"
+        if isinstance(value, float) and value < 1000
+        else (f"{value:,.0f}" if isinstance(value, float | int) else str(value))
     )
 
 
@@ -64,7 +67,7 @@ def medians(calls: int, *functions: Callable[[int], object]) -> list[float]:
             function(i)  # prepared statements, caches
     for first in range(0, calls, 20):
         for function, seconds in zip(functions, own, strict=True):
-            seconds += [timed(lambda i=i: function(i)) for i in range(first, first + 20)]  # type: ignore[misc]
+            seconds += [timed(partial(function, i)) for i in range(first, first + 20)]
     return [1000 * statistics.median(seconds) for seconds in own]
 
 
@@ -88,13 +91,17 @@ def recall(found: Sequence[Sequence[Any]], true: Array) -> float:
 
 
 def machine() -> str:
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    ) if Path("/proc/cpuinfo").exists() else platform.processor()
+    model = (
+        next(
+            (
+                line.split(":")[1].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            platform.processor(),
+        )
+        if Path("/proc/cpuinfo").exists()
+        else platform.processor()
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, Python {platform.python_version()}"

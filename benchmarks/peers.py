@@ -92,7 +92,7 @@ class Vecs:
 
     def load(self, ids: NDArray[Any], base: NDArray[Any]) -> None:
         self.collection = self.client.get_or_create_collection("items", dimension=base.shape[1])
-        records = ((str(key), row, {}) for key, row in zip(ids, base, strict=True))
+        records: Any = ((str(key), row, {}) for key, row in zip(ids, base, strict=True))
         self.collection.upsert(records)
 
     def index(self) -> None:
@@ -103,7 +103,7 @@ class Vecs:
         )
 
     def nearest(self, query: NDArray[Any]) -> list[int]:
-        return [int(each) for each in self.collection.query(query, limit=10, ef_search=100)]  # type: ignore[call-overload]
+        return [int(each) for each in self.collection.query(query, limit=10, ef_search=100)]
 
     def lookup(self, ids: list[int]) -> int:
         return len(self.collection.fetch([str(each) for each in ids]))

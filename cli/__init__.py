@@ -58,9 +58,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("EMBSTORE_DEBUG"):
             raise
-        fail(
-            f"internal error, {type(error).__name__}: {error} (EMBSTORE_DEBUG=1 shows where)"
-        )
+        fail(f"internal error, {type(error).__name__}: {error} (EMBSTORE_DEBUG=1 shows where)")
 
 
 def fail(message: str) -> None:

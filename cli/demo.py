@@ -59,7 +59,9 @@ def _run_all(folder: Path, store: Any) -> None:
 
     _say("Load each as a version; the first goes live.")
     first = ["--trainer", "sklearn.PCA", "--metric", "l2"]
-    _embstore("load", _TABLE, folder / "pca16.parquet", *first, "--param", "n_components=16", "--promote")
+    _embstore(
+        "load", _TABLE, folder / "pca16.parquet", *first, "--param", "n_components=16", "--promote"
+    )
     _embstore("load", _TABLE, folder / "pca32.parquet", *first, "--param", "n_components=32")
     _embstore("versions", _TABLE)
 
@@ -86,10 +88,11 @@ def _run_all(folder: Path, store: Any) -> None:
     _embstore("lookup", _TABLE, 7, 42, "--show", "label")
 
     _say("The same neighbours in SQL; the view emb.<table> is always the live version.")
-    own = f"(SELECT embedding FROM emb.{_TABLE} WHERE id = 7)"
     _embstore(
-        "psql", "-c",
-        f"SELECT id, label FROM emb.{_TABLE} WHERE id <> 7 ORDER BY embedding <-> {own} LIMIT 5",
+        "psql",
+        "-c",
+        "SELECT id, label FROM emb.demo_digits WHERE id <> 7 ORDER BY embedding <->"
+        " (SELECT embedding FROM emb.demo_digits WHERE id = 7) LIMIT 5",
     )
 
 
@@ -133,9 +136,7 @@ def _embstore(*arguments: object) -> None:
     words = [str(each) for each in arguments]
     print(f"$ embstore {shlex.join(words)}", flush=True)
     environment = {name: value for name, value in os.environ.items() if name != "EMBSTORE_URL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "embstore", *words], check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "-m", "embstore", *words], check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.returncode)
 

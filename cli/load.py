@@ -45,10 +45,22 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
     "--index", type=click.Choice(["hnsw", "none"]), default="hnsw", show_default=True, help="ANN."
 )
 @click.option("--trainer", metavar="TEXT", help="What made the vectors, such as gensim.Word2Vec.")
-@click.option("--param", "params", multiple=True, callback=_pairs, metavar="NAME=VALUE",
-              help="A parameter of the trainer; may be repeated.")
-@click.option("--metric-value", "metrics", multiple=True, callback=_pairs, metavar="NAME=VALUE",
-              help="A metric of the training; may be repeated.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="A parameter of the trainer; may be repeated.",
+)
+@click.option(
+    "--metric-value",
+    "metrics",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="A metric of the training; may be repeated.",
+)
 @click.option("--promote", is_flag=True, help="Make the version live in the same step.")
 @options.url
 @options.as_json

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.argument("ref")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="A stored id; may be repeated.")
 @click.option("--vector", metavar="JSON", help="A query vector, such as [0.1, 0.2].")
-@click.option("--file", "file", metavar="F", help="Query vectors: .npy, or any file that load takes.")
+@click.option(
+    "--file", "file", metavar="F", help="Query vectors: .npy, or any file that load takes."
+)
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many neighbours.")
 @click.option("--exact", is_flag=True, help="Compare with every row instead of using the index.")
 @options.show

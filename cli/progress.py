@@ -23,11 +23,12 @@ def bar() -> Iterator[Callable[[Progress], None] | None]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         SpinnerColumn,
+        TaskID,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as Bars
 
     columns = (
         SpinnerColumn(),
@@ -38,17 +39,15 @@ def bar() -> Iterator[Callable[[Progress], None] | None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, int] = {}
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
 
         def report(seen: Progress) -> None:
             if seen.phase not in tasks:
-                tasks[seen.phase] = progress.add_task(_LABEL[seen.phase], rate="", note="")
-            task = tasks[seen.phase]  # type: ignore[assignment]
-            speed = next(each.speed for each in progress.tasks if each.id == task)
+                tasks[seen.phase] = bars.add_task(_LABEL[seen.phase], rate="", note="")
+            task = tasks[seen.phase]
+            speed = next(each.speed for each in bars.tasks if each.id == task)
             rate = f"{speed:,.0f}/s" if speed and seen.phase == "rows" else ""
-            progress.update(
-                task, completed=seen.done, total=seen.total, rate=rate, note=seen.note
-            )
+            bars.update(task, completed=seen.done, total=seen.total, rate=rate, note=seen.note)
 
         yield report

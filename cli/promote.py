@@ -16,8 +16,12 @@ def _print(moves: list[Moved], alias: str, as_json: bool) -> None:
     if as_json:
         output.document(
             [
-                {"table": each.table_name, "alias": alias, "version": each.version,
-                 "previous": each.previous}
+                {
+                    "table": each.table_name,
+                    "alias": alias,
+                    "version": each.version,
+                    "previous": each.previous,
+                }
                 for each in moves
             ]
         )

@@ -23,7 +23,9 @@ def table_records(store: Store, as_json: bool) -> list[dict[str, Any]]:
     records = []
     for table in tables:
         ready = [row for row in every if row.table_name == table.name and row.status == "ready"]
-        live = next((row for row in ready if "live" in names.get((table.name, row.version), [])), None)
+        live = next(
+            (row for row in ready if "live" in names.get((table.name, row.version), [])), None
+        )
         total = sum(row.bytes or 0 for row in ready)
         records.append(
             {

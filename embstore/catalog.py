@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, kwargs_row
 
 from .connection import Connection, translated
 from .errors import AlreadyExists, NotFound
@@ -17,7 +17,7 @@ from .types import Attribute, IdType, Metric, Precision, Status
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of ``embstore.tables``; ``id_type`` and ``precision`` are None before the first load."""
+    """A row of ``embstore.tables``; id_type and precision are None before the first load."""
 
     name: str
     id_type: IdType | None
@@ -101,7 +101,7 @@ class Move:
 
 
 def _columns(of: type) -> LiteralString:
-    return ", ".join(each.name for each in fields(of))  # type: ignore[return-value]
+    return ", ".join(each.name for each in fields(of))
 
 
 _TABLE: LiteralString = _columns(TableRow)
@@ -148,7 +148,7 @@ def table(connection: Connection, name: str) -> TableRow:
     check_table_name(name)
     with translated(f"reading table {name}"):
         row = (
-            connection.cursor(row_factory=class_row(TableRow.make))
+            connection.cursor(row_factory=kwargs_row(TableRow.make))
             .execute(f"SELECT {_TABLE} FROM embstore.tables WHERE name = %s", (name,))  # noqa: S608
             .fetchone()
         )
@@ -161,7 +161,7 @@ def tables(connection: Connection) -> list[TableRow]:
     """All tables, by name."""
     with translated("listing tables"):
         return (
-            connection.cursor(row_factory=class_row(TableRow.make))
+            connection.cursor(row_factory=kwargs_row(TableRow.make))
             .execute(f"SELECT {_TABLE} FROM embstore.tables ORDER BY name")  # noqa: S608
             .fetchall()
         )
@@ -177,7 +177,7 @@ def resolve(connection: Connection, ref: str) -> VersionRow:
     """
     with translated(f"resolving {ref}"):
         row = (
-            connection.cursor(row_factory=class_row(VersionRow.make))
+            connection.cursor(row_factory=kwargs_row(VersionRow.make))
             .execute(f"SELECT {_VERSION} FROM embstore.resolve(%s)", (ref,))  # noqa: S608
             .fetchone()
         )
@@ -189,7 +189,7 @@ def versions(connection: Connection, name: str | None = None) -> list[VersionRow
     """Versions of one table or of all, oldest first, whatever their status."""
     with translated("listing versions"):
         return (
-            connection.cursor(row_factory=class_row(VersionRow.make))
+            connection.cursor(row_factory=kwargs_row(VersionRow.make))
             .execute(
                 f"SELECT {_VERSION} FROM embstore.versions"  # noqa: S608
                 " WHERE %(name)s::text IS NULL OR table_name = %(name)s"

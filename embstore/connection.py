@@ -145,7 +145,7 @@ _OWN = {
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn the driver's errors into embstore's; ``doing`` says what failed, such as "reading items".
+    """Turn the driver's errors into embstore's; ``doing`` says what failed: "reading items".
 
     The driver's error stays as the cause.
     """
@@ -288,5 +288,3 @@ def probe(connection: Connection, address: Address) -> Engine:
     return Engine(
         server, pgvector, schema, oid, array_oid, standby, revision, loading, loader, citus
     )
-
-

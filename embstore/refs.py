@@ -38,5 +38,7 @@ def split(ref: str) -> tuple[str, str | None]:
     table, at, selector = str(ref).partition("@")
     check_name(table)
     if at and not selector:
-        raise InvalidName(f"{ref!r} ends after the @: write {table}, {table}@7 or {table}@candidate")
+        raise InvalidName(
+            f"{ref!r} ends after the @: write {table}, {table}@7 or {table}@candidate"
+        )
     return table, selector or None

@@ -25,7 +25,7 @@ def check_table_name(name: str) -> str:
     check_name(name)
     if re.search(r"_v[0-9]+$", name):
         raise InvalidName(
-            f"{name!r} is no table name: an ending like {name[name.rindex('_v'):]} is kept for"
+            f"{name!r} is no table name: an ending like {name[name.rindex('_v') :]} is kept for"
             " the versions of a table"
         )
     return name

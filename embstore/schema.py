@@ -35,9 +35,7 @@ def check(address: connection.Address, engine: connection.Engine) -> None:
     if found == HEAD:
         return
     if found is None:
-        raise errors.SchemaMismatch(
-            f"{address} holds no embstore yet: run embstore init --url URL"
-        )
+        raise errors.SchemaMismatch(f"{address} holds no embstore yet: run embstore init --url URL")
     if found < HEAD:
         raise errors.SchemaMismatch(
             f"the schema at {address} is at revision {found}, this embstore needs {HEAD}:"
@@ -76,6 +74,7 @@ def upgrade_sql(revision: str = "head") -> str:
 
 
 def _run(address: connection.Address, direction: str, revision: str) -> None:
+    import psycopg
     from alembic import command
     from sqlalchemy import create_engine
     from sqlalchemy.exc import DBAPIError
@@ -91,7 +90,7 @@ def _run(address: connection.Address, direction: str, revision: str) -> None:
                 getattr(command, direction)(config, revision)
         except DBAPIError as error:
             doing = f"migrating {address}"
-            assert isinstance(error.orig, connection.psycopg.Error)
+            assert isinstance(error.orig, psycopg.Error)
             if error.orig.sqlstate in {"0A000", "58P01"} and "vector" in str(error.orig):
                 raise errors.ConnectionFailed(
                     f"{address} has no pgvector: install pgvector 0.8 or later on the server,"
@@ -121,8 +120,8 @@ def run_function(name: str, revision: str) -> None:
 
 def drop_function(name: str) -> None:
     """Drop every form of ``embstore.<name>``."""
-    _execute(
-        "DO $$ DECLARE f regprocedure; BEGIN FOR f IN SELECT p.oid FROM pg_proc p"
+    _execute(  # the name is a revision's own constant
+        "DO $$ DECLARE f regprocedure; BEGIN FOR f IN SELECT p.oid FROM pg_proc p"  # noqa: S608
         f" WHERE p.pronamespace = to_regnamespace('embstore') AND p.proname = '{name}'"
         " LOOP EXECUTE format('DROP FUNCTION %s', f); END LOOP; END $$"
     )
@@ -141,9 +140,13 @@ def _execute(statement: str) -> None:
         op.get_context().impl.static_output(statement.replace("@vector@", "public") + ";\n")
         return
     # pgvector may live in any schema; inside functions it is named, never searched for.
-    schema = op.get_bind().exec_driver_sql(
-        "SELECT coalesce((SELECT quote_ident(n.nspname) FROM pg_extension x JOIN pg_namespace n"
-        " ON n.oid = x.extnamespace WHERE x.extname = 'vector'), 'public')"
-    ).scalar_one()
+    schema = (
+        op.get_bind()
+        .exec_driver_sql(
+            "SELECT coalesce((SELECT quote_ident(n.nspname) FROM pg_extension x JOIN pg_namespace n"
+            " ON n.oid = x.extnamespace WHERE x.extname = 'vector'), 'public')"
+        )
+        .scalar_one()
+    )
     # A colon before a word would be a bound parameter to SQLAlchemy.
     op.execute(text(statement.replace("@vector@", schema).replace(":", r"\:")))

@@ -47,9 +47,9 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
     SchemaMismatch
         When an external store is behind or ahead of this embstore, with the command to run.
     """
-    url = url or os.environ.get("EMBSTORE_URL")
-    server = None if url else join()
-    address = connection.parse(url if server is None else server.url)
+    given = url or os.environ.get("EMBSTORE_URL")
+    server = None if given else join()
+    address = connection.parse(server.url if server else str(given))
     try:
         with connection.connect(address) as first:
             engine = connection.probe(first, address)
@@ -250,9 +250,7 @@ class Store:
         with self.writing() as lent:
             return Version(self, catalog.resolve(lent, ref))
 
-    def promote(
-        self, *refs: str, alias: str = "live", message: str | None = None
-    ) -> list[Moved]:
+    def promote(self, *refs: str, alias: str = "live", message: str | None = None) -> list[Moved]:
         """Point the alias of each ref's table at that version, all in one transaction.
 
         Raises

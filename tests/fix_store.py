@@ -1,4 +1,4 @@
-"""One embedded server for the run, and a fresh store (a database cloned from a template) per test."""
+"""One embedded server for the run, and per test a store: a database cloned from a template."""
 
 import itertools
 import os
@@ -105,9 +105,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def cli(pg: Server, database: str) -> Command:
     """Run the command line as a process of its own against an empty store."""
 
-    def run(*arguments: object, url: str | None = None, **environment: str) -> (
-        subprocess.CompletedProcess[str]
-    ):
+    def run(
+        *arguments: object, url: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "embstore", *map(str, arguments)],
             env=os.environ | {"EMBSTORE_URL": url or pg.url(database)} | environment,

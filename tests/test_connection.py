@@ -81,8 +81,10 @@ def test_something_else_listens_there() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(embstore.ConnectionFailed, match="not Postgres|connection failed"):
-            embstore.connect(f"postgresql://me@127.0.0.1:{port}/d?sslmode=disable&gssencmode=disable")
+        with pytest.raises(embstore.ConnectionFailed, match=r"not Postgres|connection failed"):
+            embstore.connect(
+                f"postgresql://me@127.0.0.1:{port}/d?sslmode=disable&gssencmode=disable"
+            )
         thread.join()
 
 
@@ -90,7 +92,9 @@ def test_an_older_pgvector_is_named(pg: Server, bare_database: str) -> None:
     with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
         admin.execute("CREATE EXTENSION vector")
         admin.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
-    with pytest.raises(embstore.ConnectionFailed, match=r"pgvector 0\.7\.4: embstore needs 0\.8 or later"):
+    with pytest.raises(
+        embstore.ConnectionFailed, match=r"pgvector 0\.7\.4: embstore needs 0\.8 or later"
+    ):
         embstore.connect(pg.url(bare_database))
 
 
@@ -113,10 +117,12 @@ def test_behind_and_ahead(pg: Server, database: str, cli: Command) -> None:
     url = pg.url(database)
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("UPDATE embstore.alembic_version SET version_num = '9999'")
-        with pytest.raises(embstore.SchemaMismatch, match="newer than.*pip install --upgrade"):
+        with pytest.raises(embstore.SchemaMismatch, match=r"newer than.*pip install --upgrade"):
             embstore.connect(url)
         admin.execute("UPDATE embstore.alembic_version SET version_num = '0000'")
-        with pytest.raises(embstore.SchemaMismatch, match="at revision 0000.*run embstore migrate"):
+        with pytest.raises(
+            embstore.SchemaMismatch, match=r"at revision 0000.*run embstore migrate"
+        ):
             embstore.connect(url)
     done = cli("tables", url=url)
     assert (done.returncode, done.stdout) == (1, "")
@@ -156,8 +162,11 @@ def test_roles(pg: Server, database: str, role: str) -> None:
             table.load(clusters(100, 4, seed), ids=range(100), promote=seed == 0)
         with owner.connection() as lent:
             user = f"{role}_user_{database}"
-            lent.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(
-                sql.Identifier(user), sql.Identifier(role)))
+            lent.execute(
+                sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(
+                    sql.Identifier(user), sql.Identifier(role)
+                )
+            )
     url = pg.url(database).replace("embstore@", f"{user}@")
     try:
         with embstore.connect(url) as store:
@@ -168,7 +177,9 @@ def test_roles(pg: Server, database: str, role: str) -> None:
             with store.connection() as lent:
                 assert lent.execute("SELECT count(*) FROM emb.items").fetchone() == (100,)
             if role == "embstore_reader":
-                with pytest.raises(embstore.DatabaseFailed, match="ask the store's owner for the role"):
+                with pytest.raises(
+                    embstore.DatabaseFailed, match="ask the store's owner for the role"
+                ):
                     store.promote("items@2")
             else:
                 assert store.promote("items@2")[0].version == 2
@@ -229,7 +240,10 @@ def test_url_is_understood_by_everybody(store: embstore.Store) -> None:
         assert opened.execute(text("SELECT count(*) FROM embstore.tables")).scalar() == 0
     engine.dispose()
     done = subprocess.run(
-        [server.binary("psql"), "-Atc", "SELECT 1", store.url], capture_output=True, text=True, check=True
+        [server.binary("psql"), "-Atc", "SELECT 1", store.url],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "1\n"
 

@@ -19,7 +19,9 @@ def test_import_leaves_heavy_libraries_alone() -> None:
         "print([m for m in ('torch', 'pandas', 'polars', 'sklearn', 'sqlalchemy', 'alembic')"
         " if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
 
 

@@ -11,7 +11,9 @@ from embstore import Store
 def test_all_vector_files_load(store: Store, goodbooks: Path) -> None:
     vectors = goodbooks / "vectors"
     items = store.create_table("items", id_type="bigint")
-    binary = items.load(vectors / "item2vec_64d.bin", promote=True, attributes=goodbooks / "books.parquet")
+    binary = items.load(
+        vectors / "item2vec_64d.bin", promote=True, attributes=goodbooks / "books.parquet"
+    )
     text = items.load(vectors / "item2vec_64d.vec.gz", index="none")
     # The text form rounds; what it says must be nearly the same vectors.
     ids = list(range(1, 10_001))

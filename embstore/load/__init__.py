@@ -329,7 +329,7 @@ def _fill(
     return dataclasses.replace(
         version,
         rows=probe.rows,
-        bytes=size and size[0],
+        bytes=size[0] if size else None,
         checksum=str(checksum),
         source={**version.source, **stats},
     )
@@ -398,9 +398,7 @@ def _watched(
         thread.join()
 
 
-def _publish(
-    connection: Connection, engine: Engine, version: VersionRow, options: Options
-) -> None:
+def _publish(connection: Connection, engine: Engine, version: VersionRow, options: Options) -> None:
     """Make the version ready, visible and, if asked, live: all in one short transaction."""
     report = options.progress or (lambda _: None)
 
@@ -515,4 +513,3 @@ def _places_of(opened: Opened, id_type: IdType, key: int | str) -> list[tuple[st
             break
         first += len(batch)
     return places
-

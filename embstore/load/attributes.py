@@ -151,9 +151,7 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def agree(
-    own: Sequence[Attribute], known: Sequence[Attribute], table: str, source: str
-) -> None:
+def agree(own: Sequence[Attribute], known: Sequence[Attribute], table: str, source: str) -> None:
     """Refuse an attribute whose type differs from what the table's view has.
 
     Raises

@@ -141,7 +141,7 @@ class _Row:
     def joined(self) -> memoryview:
         packed = self._pack()
         if not self._pieces:
-            return memoryview(packed).cast("B")
+            return memoryview(packed.data).cast("B")
         self._flush(packed)
         joined = pc.binary_join_element_wise(*self._pieces, pa.scalar(b""))
         _, offsets, data = joined.buffers()

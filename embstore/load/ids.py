@@ -17,9 +17,7 @@ def id_type_of(kind: pa.DataType) -> IdType:
     return IdType.BIGINT if pa.types.is_integer(kind) else IdType.TEXT
 
 
-def to_id_type(
-    ids: pa.Array, wanted: IdType, source: str, unit: str, first: int
-) -> pa.Array:
+def to_id_type(ids: pa.Array, wanted: IdType, source: str, unit: str, first: int) -> pa.Array:
     """Return the ids as int64 or string; ``first`` is the number of the first row.
 
     Raises

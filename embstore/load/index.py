@@ -63,9 +63,7 @@ def graph_kb(version: VersionRow, rows: int) -> int:
     return max(65_536, rows * per_row * 5 // 4 // 1024)
 
 
-def build(
-    connection: Connection, engine: Engine, version: VersionRow, rows: int
-) -> str | None:
+def build(connection: Connection, engine: Engine, version: VersionRow, rows: int) -> str | None:
     """Build the version's ANN index. Returns a warning when it will not fit in memory."""
     if version.index_kind == "none":
         return None

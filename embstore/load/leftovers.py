@@ -18,23 +18,23 @@ _KEY = "hashtext('embstore load ' || %(table)s), %(version)s"
 def hold(connection: Connection, table: str, version: int) -> None:
     """Mark a version as being loaded by this session."""
     connection.execute(
-        f"SELECT pg_advisory_lock({_KEY})", {"table": table, "version": version}  # noqa: S608
+        f"SELECT pg_advisory_lock({_KEY})",
+        {"table": table, "version": version},
     )
 
 
 def release(connection: Connection, table: str, version: int) -> None:
     """Take the mark away."""
     connection.execute(
-        f"SELECT pg_advisory_unlock({_KEY})", {"table": table, "version": version}  # noqa: S608
+        f"SELECT pg_advisory_unlock({_KEY})",
+        {"table": table, "version": version},
     )
 
 
 def discard(connection: Connection, table: str, version: int) -> None:
     """Remove all that a load left; its number stays used."""
     with connection.transaction():
-        connection.execute(
-            sql.SQL("DROP TABLE IF EXISTS {}").format(version_table(table, version))
-        )
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(version_table(table, version)))
         connection.execute(
             "DELETE FROM embstore.versions"
             " WHERE table_name = %s AND version = %s AND status = 'loading'",
@@ -51,7 +51,7 @@ def sweep(connection: Connection) -> list[str]:
         ).fetchall()
         for table, version in loading:
             row = connection.execute(
-                f"SELECT pg_try_advisory_lock({_KEY})",  # noqa: S608
+                f"SELECT pg_try_advisory_lock({_KEY})",
                 {"table": table, "version": version},
             ).fetchone()
             if not (row and row[0]):

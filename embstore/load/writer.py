@@ -30,7 +30,7 @@ def create_table(connection: Connection, engine: Engine, version: VersionRow) ->
     """Create the version's table; in the transaction of its COPY, so that the WAL is skipped."""
     columns = [sql.SQL("id {} NOT NULL").format(sql.SQL(version.id_type.value))]
     columns += [
-        sql.SQL("{} {}").format(sql.Identifier(each.name), sql.SQL(each.type))  # type: ignore[arg-type]
+        sql.SQL("{} {}").format(sql.Identifier(each.name), sql.SQL(each.type))
         for each in version.attributes
     ]
     kind = engine.type(version.precision.sql_type, version.dim)
@@ -116,8 +116,8 @@ class Probe:
         function = "vector_norm" if version.precision == "float32" else "l2_norm"
         row = connection.execute(
             sql.SQL(
-                "SELECT count(*), sum({schema}.{norm}(embedding)), -sum(embedding {ip} {probe}::{type})"
-                " FROM {relation}"
+                "SELECT count(*), sum({schema}.{norm}(embedding)),"
+                " -sum(embedding {ip} {probe}::{type}) FROM {relation}"
             ).format(
                 schema=engine.schema,
                 norm=sql.Identifier(function),

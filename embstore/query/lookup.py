@@ -90,7 +90,9 @@ def _block(
         asked, places = asked.filter(pa.array(found)), places.drop_null()
         found = np.ones(len(asked), dtype=bool)
     rows = places.fill_null(0).to_numpy()
-    filler = _filler(connection, engine, target, missing, vectors.shape[1]) if not found.all() else 0
+    filler = (
+        _filler(connection, engine, target, missing, vectors.shape[1]) if not found.all() else 0
+    )
     aligned = vectors[rows] if len(vectors) else np.zeros((len(rows), vectors.shape[1]), np.float32)
     if not found.all():
         aligned[~found] = filler
@@ -111,7 +113,7 @@ def _vectors(packed: bytes, rows: int, precision: Precision) -> NDArray[np.float
     component = ">f4" if precision is Precision.FLOAT32 else ">f2"
     dim = (len(packed) // rows - 4) // np.dtype(component).itemsize
     fields = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("value", component, (dim,))])
-    return np.frombuffer(packed, fields)["value"].astype(np.float32)
+    return np.asarray(np.frombuffer(packed, fields)["value"], dtype=np.float32)
 
 
 def _column(values: Sequence[Any], rows: NDArray[Any], found: NDArray[np.bool_]) -> NDArray[Any]:
@@ -136,7 +138,8 @@ def _filler(
             binary=True,
         ).fetchone()
         assert row is not None
-        return _vectors(row[0], 1, target.precision)[0]
+        mean: NDArray[np.float32] = _vectors(row[0], 1, target.precision)[0]
+        return mean
     return np.full(dim, 0.0 if missing == "zero" else np.nan, np.float32)
 
 
@@ -155,7 +158,7 @@ def _statement(engine: Engine, target: Target, show: tuple[str, ...]) -> bytes:
         )
         .format(
             version=version,
-            keys=sql.SQL(keys),  # type: ignore[arg-type]
+            keys=sql.SQL(keys),
             schema=engine.schema,
             send=sql.Identifier(_send(target)),
             shown=sql.SQL("").join(

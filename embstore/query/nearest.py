@@ -92,9 +92,7 @@ def similar(
         return search.run([id_parameter(asked)], "ids", len(asked), asked)
     blocks = [asked.slice(at, BLOCK) for at in range(0, len(asked), BLOCK)]
     with reading(connection, target), one_snapshot(connection, target):
-        parts = [
-            search.run([id_parameter(block)], "ids", len(block), block) for block in blocks
-        ]
+        parts = [search.run([id_parameter(block)], "ids", len(block), block) for block in blocks]
     return _stacked(parts, target)
 
 
@@ -308,13 +306,11 @@ def _statement(
         " set_config('hnsw.iterative_scan', 'strict_order', true) AS scan),"
         " q AS MATERIALIZED ({given})"
         " SELECT q.key, r.id, r.distance, r.version{shown} FROM s CROSS JOIN q CROSS JOIN LATERAL"
-        " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order} LIMIT {fetched}) r"
-        "{others} ORDER BY q.key, r.distance, r.id"
+        " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order}"
+        " LIMIT {fetched}) r{others} ORDER BY q.key, r.distance, r.id"
     ).format(
         ef_search=sql.Literal(str(ef_search)),
-        given=sql.SQL(given).format(
-            vector=engine.type("vector"), relation=target.relation
-        ),
+        given=sql.SQL(given).format(vector=engine.type("vector"), relation=target.relation),
         shown=sql.SQL("").join(sql.SQL(", r.{}").format(sql.Identifier(each)) for each in show),
         columns=columns,
         relation=target.relation,

@@ -50,9 +50,7 @@ def batches(
     )
     query = sql.SQL("DECLARE {} NO SCROLL CURSOR FOR SELECT {} FROM {}").format(
         _CURSOR,
-        sql.SQL(", ").join(
-            [sql.Identifier("id"), *columns, sql.SQL("{}(embedding)").format(send)]
-        ),
+        sql.SQL(", ").join([sql.Identifier("id"), *columns, sql.SQL("{}(embedding)").format(send)]),
         version_table(version.table_name, version.version),
     )
     fetch = sql.SQL("FETCH {} FROM {}").format(sql.Literal(batch_rows(version.dim)), _CURSOR)

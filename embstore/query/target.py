@@ -112,7 +112,9 @@ def check_ids(ids: object, target: Target) -> pa.Array:
             given = given.dictionary_decode()
         same = pa.types.is_integer if wanted == pa.int64() else _is_text
         if not same(given.type) or given.null_count:
-            raise InvalidQuery(f"{target.ref} has {target.id_type} ids: ask for {name} without null")
+            raise InvalidQuery(
+                f"{target.ref} has {target.id_type} ids: ask for {name} without null"
+            )
         return given.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
         raise InvalidQuery(
@@ -157,9 +159,7 @@ def id_array(values: Sequence[Any], id_type: IdType) -> NDArray[Any]:
     return np.array(values, dtype=np.int64 if id_type is IdType.BIGINT else object)
 
 
-def check_columns(
-    connection: Connection, target: Target, show: Sequence[str]
-) -> Sequence[str]:
+def check_columns(connection: Connection, target: Target, show: Sequence[str]) -> Sequence[str]:
     """Return the attributes asked for, if the target has them.
 
     Raises
@@ -192,7 +192,7 @@ def one_snapshot(connection: Connection, target: Target) -> Iterator[None]:
         connection.isolation_level = isolation
 
 
-class reading:  # noqa: N801  (used as a function; a class costs a fifth of a generator here)
+class reading:
     """Translate what can go wrong while a target is read."""
 
     def __init__(self, connection: Connection, target: Target) -> None:

@@ -46,9 +46,7 @@ def drop_version(connection: Connection, engine: Engine, table: str, version: in
         connection.execute(sql.SQL("DROP TABLE {}").format(version_table(table, version)))
 
     with translated(f"dropping {row.ref}"):
-        live.with_short_locks(
-            connection, f"dropping {row.ref}", change, give_up_s=GIVE_UP_S
-        )
+        live.with_short_locks(connection, f"dropping {row.ref}", change, give_up_s=GIVE_UP_S)
 
 
 def drop_table(connection: Connection, engine: Engine, table: str) -> None:
@@ -89,10 +87,8 @@ def _act_as_loader(connection: Connection, engine: Engine) -> None:
         connection.execute("SET LOCAL ROLE embstore_loader")
 
 
-def _refuse_if_an_old_snapshot_may_need(
-    connection: Connection, table: str, version: int
-) -> None:
-    """A transaction older than the version's last alias still sees that alias, and would read it."""
+def _refuse_if_an_old_snapshot_may_need(connection: Connection, table: str, version: int) -> None:
+    """A transaction older than the version's last move still sees its alias, and would read it."""
     row = connection.execute(
         "SELECT s.pid, s.usename, s.state, extract(epoch FROM clock_timestamp() - s.xact_start)"
         " FROM pg_stat_activity s"

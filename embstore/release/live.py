@@ -105,7 +105,7 @@ def _branch(engine: Engine, version: VersionRow, columns: Sequence[Attribute]) -
             return sql.SQL("{}::integer AS version").format(sql.Literal(version.version))
         if column.name in own:
             return name
-        return sql.SQL("NULL::{} AS {}").format(sql.SQL(column.type), name)  # type: ignore[arg-type]
+        return sql.SQL("NULL::{} AS {}").format(sql.SQL(column.type), name)
 
     return sql.SQL("SELECT {} FROM {}").format(
         sql.SQL(", ").join(map(select, columns)), version_table(version.table_name, version.version)

@@ -43,17 +43,21 @@ class Account:
 
     def run(self, program: Path, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
         """Run one of the server's programs as this user, apart from the caller's terminal."""
-        user = {"user": self.uid, "group": self.gid, "extra_groups": []} if is_root() else {}
+        user: dict[str, Any] = {}
+        if is_root():
+            user = {"user": self.uid, "group": self.gid, "extra_groups": []}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))}
-        return subprocess.run(
+        how = {"stdin": subprocess.DEVNULL} | user | how
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(program), *arguments],
             env=inherited | {"LC_ALL": "C"},
             cwd="/",
             text=True,
             check=False,
             start_new_session=True,
-            **{"stdin": subprocess.DEVNULL} | user | how,
+            **how,
         )
+        return done
 
     def own(self, path: Path, mode: int) -> Path:
         """Give a file or folder to this user, with ``mode``."""

@@ -203,7 +203,11 @@ class Cluster:
         server hold its socket for a moment.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (found := self.postmaster()) is not None and _alive(found.pid) and self._listens(found.port):
+        while (
+            (found := self.postmaster()) is not None
+            and _alive(found.pid)
+            and self._listens(found.port)
+        ):
             if found.ready:
                 return True
             if time.monotonic() > deadline:
@@ -266,8 +270,6 @@ class Cluster:
             lines = []
         fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
         return (fatal or lines or ["its log says nothing"])[-1].split("] ")[-1]
-
-
 
 
 def _alive(pid: int) -> bool:

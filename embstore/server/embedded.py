@@ -131,7 +131,9 @@ def up(home: Path | None = None, *, port: int | None = None) -> Status:
                 held.url = cluster.url(port)
             if port is not None:
                 listen.set_password(held.url, held.home / "pgpass")
-            account().write(held.home / "keep", json.dumps({"port": port or _kept(held.home).get("port")}))
+            account().write(
+                held.home / "keep", json.dumps({"port": port or _kept(held.home).get("port")})
+            )
         return status(held.home)
     finally:
         held.release()

@@ -55,9 +55,9 @@ def clients(url: str) -> int:
 
 
 def own_connections(socket_path: Path) -> int:
-    """Count the connections that this very process holds to a socket, whatever library opened them."""
+    """Count the connections that this very process holds to a socket, whoever opened them."""
     count = 0
-    for name in os.listdir("/dev/fd"):
+    for name in [path.name for path in Path("/dev/fd").iterdir()]:
         try:
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 with socket.socket(fileno=os.dup(int(name))) as own:

@@ -27,8 +27,20 @@ def vectors(tmp_path: Path) -> Path:
 
 
 def test_the_main_job(cli: Command, vectors: Path, tmp_path: Path) -> None:
-    done = cli("load", "items", vectors, "--trainer", "gensim.Word2Vec", "--param",
-               "vector_size=4", "--param", "name=x", "--metric-value", "auc=0.5", "--promote")
+    done = cli(
+        "load",
+        "items",
+        vectors,
+        "--trainer",
+        "gensim.Word2Vec",
+        "--param",
+        "vector_size=4",
+        "--param",
+        "name=x",
+        "--metric-value",
+        "auc=0.5",
+        "--promote",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("items@1: 300 x 4 float32 loaded at ")
     assert done.stderr == ""
@@ -38,7 +50,9 @@ def test_the_main_job(cli: Command, vectors: Path, tmp_path: Path) -> None:
     assert shown["aliases"] == ["live"]
     assert [move["version"] for move in shown["history"]] == [1]
 
-    found = json.loads(cli("nearest", "items", "--id", 7, "-k", 3, "--show", "title", "--json").stdout)
+    found = json.loads(
+        cli("nearest", "items", "--id", 7, "-k", 3, "--show", "title", "--json").stdout
+    )
     assert len(found) == 3
     assert found[0]["title"] == f"title {found[0]['id']}"
     table = cli("nearest", "items@1", "--id", 7, "-k", 3, "--show", "title").stdout
@@ -46,19 +60,26 @@ def test_the_main_job(cli: Command, vectors: Path, tmp_path: Path) -> None:
     looked = json.loads(cli("lookup", "items", 7, 9, 7, "--json").stdout)
     assert [each["id"] for each in looked] == [7, 9, 7]
     by_vector = json.loads(
-        cli("nearest", "items", "--vector", json.dumps(looked[0]["vector"]), "-k", 4, "--json").stdout
+        cli(
+            "nearest", "items", "--vector", json.dumps(looked[0]["vector"]), "-k", 4, "--json"
+        ).stdout
     )
     assert by_vector[0]["id"] == 7
     assert [each["id"] for each in by_vector[1:]] == [each["id"] for each in found]
     np.save(tmp_path / "q.npy", clusters(2, 4))
-    several = json.loads(cli("nearest", "items", "--file", tmp_path / "q.npy", "-k", 2, "--json").stdout)
+    several = json.loads(
+        cli("nearest", "items", "--file", tmp_path / "q.npy", "-k", 2, "--json").stdout
+    )
     assert [each["query"] for each in several] == [1, 1, 2, 2]
 
     assert cli("load", "items", vectors, "--index", "none", "--json").returncode == 0
     moved = cli("promote", "items@2", "-m", "try")
     assert moved.stdout == "items@live is version 2 (was version 1)\n"
     assert cli("rollback", "items").stdout == "items@live is version 1 (was version 2)\n"
-    assert [row["version"] for row in json.loads(cli("versions", "items", "--json").stdout)] == [1, 2]
+    assert [row["version"] for row in json.loads(cli("versions", "items", "--json").stdout)] == [
+        1,
+        2,
+    ]
     (only,) = json.loads(cli("tables", "--json").stdout)
     assert (only["table"], only["live"], only["rows"]) == ("items", 1, 300)
     status = json.loads(cli("status", "--json").stdout)
@@ -120,14 +141,20 @@ def test_control_characters_are_shown_escaped(cli: Command, tmp_path: Path) -> N
     shown = cli("nearest", "items", "--vector", "[1, 0]").stdout
     assert "\x1b" not in shown and "\u202e" not in shown
     assert "é" in shown
-    assert {row["id"] for row in json.loads(cli("nearest", "items", "--vector", "[1,0]", "--json").stdout)} == set(ids)
+    assert {
+        row["id"]
+        for row in json.loads(cli("nearest", "items", "--vector", "[1,0]", "--json").stdout)
+    } == set(ids)
 
 
 def test_a_closed_pipe_is_no_error(pg: Server, database: str, cli: Command, vectors: Path) -> None:
     cli("load", "items", vectors, "--promote")
     done = subprocess.run(
         f"{sys.executable} -m embstore nearest items --id 1 -k 299 --json | head -1",
-        shell=True, capture_output=True, text=True, check=True,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
         env=os.environ | {"EMBSTORE_URL": pg.url(database)},
     )
     assert done.stdout == "[\n"
@@ -141,8 +168,19 @@ def test_interrupt_leaves_nothing(pg: Server, database: str, cli: Command, tmp_p
     np.save(tmp_path / "v.npy", clusters(60_000, 64))
     np.save(tmp_path / "ids.npy", np.arange(60_000))
     with subprocess.Popen(
-        [sys.executable, "-m", "embstore", "load", "items", tmp_path / "v.npy", "--ids", tmp_path / "ids.npy"],
-        env=os.environ | {"EMBSTORE_URL": pg.url(database)}, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-m",
+            "embstore",
+            "load",
+            "items",
+            tmp_path / "v.npy",
+            "--ids",
+            tmp_path / "ids.npy",
+        ],
+        env=os.environ | {"EMBSTORE_URL": pg.url(database)},
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         for _ in range(400):
             rows = json.loads(cli("versions", "items", "--json").stdout or "[]")

@@ -72,7 +72,10 @@ attributes = {
     "large": (pa.int64(), bigints),
     "real": (pa.float64(), st.floats(allow_nan=False)),
     "flag": (pa.bool_(), st.booleans()),
-    "word": (pa.string(), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))),
+    "word": (
+        pa.string(),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    ),
     "day": (pa.date32(), st.dates(datetime.date(1, 1, 2), datetime.date(9999, 12, 30))),
     "moment": (
         pa.timestamp("us"),
@@ -81,7 +84,8 @@ attributes = {
     "instant": (
         pa.timestamp("us", "UTC"),
         st.datetimes(
-            datetime.datetime(1970, 1, 2), datetime.datetime(2200, 1, 1),
+            datetime.datetime(1970, 1, 2),
+            datetime.datetime(2200, 1, 1),
             timezones=st.just(datetime.UTC),
         ),
     ),
@@ -109,9 +113,7 @@ def test_attributes_round_trip(store: Store, rows: list[tuple[Any, ...]]) -> Non
 
 
 def test_nested_attributes_are_json(store: Store) -> None:
-    source = pa.table(
-        {"id": [1, 2], "v": [[1.0, 2.0], [3.0, 4.0]], "tags": [["a", "b"], None]}
-    )
+    source = pa.table({"id": [1, 2], "v": [[1.0, 2.0], [3.0, 4.0]], "tags": [["a", "b"], None]})
     version = store.create_table("t").load(source, vectors="v")
     assert version.lookup([1, 2], show=["tags"]).attributes["tags"].tolist() == [["a", "b"], None]
 

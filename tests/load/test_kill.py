@@ -130,7 +130,9 @@ def test_lost_connection_says_so(store: Store, pg: Server) -> None:
                 "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE locktype = 'advisory'"
             )
 
-    with pytest.raises(embstore.LoadFailed, match="nothing of items@1 is visible, run the load again"):
+    with pytest.raises(
+        embstore.LoadFailed, match="nothing of items@1 is visible, run the load again"
+    ):
         table.load(clusters(100_000, 16), ids=range(100_000), progress=cut)
     assert left(store) == (0, 0, 0)
     assert table.load(clusters(10, 16), ids=range(10)).number == 2

@@ -113,7 +113,11 @@ def test_attributes_may_come_and_go(store: Store) -> None:
     with store.connection() as connection:
         cursor = connection.execute("SELECT * FROM emb.items")
         assert [each.name for each in cursor.description or ()] == [
-            "id", "a", "embedding", "version", "b",
+            "id",
+            "a",
+            "embedding",
+            "version",
+            "b",
         ]
         row = cursor.fetchone()
         assert row is not None
@@ -133,7 +137,9 @@ def test_precision_id_type_and_metric_are_fixed(store: Store) -> None:
         table.load(clusters(5, 2), ids=range(5), precision="double")
 
 
-@pytest.mark.parametrize(("dim", "precision"), [(1, "float32"), (2000, "float32"), (4000, "float16"), (1500, "float32")])
+@pytest.mark.parametrize(
+    ("dim", "precision"), [(1, "float32"), (2000, "float32"), (4000, "float16"), (1500, "float32")]
+)
 def test_dims_with_an_index(store: Store, dim: int, precision: str) -> None:
     vectors = np.abs(clusters(20, dim)) + 0.1
     version = store.create_table("items", metric="l2").load(
@@ -144,10 +150,14 @@ def test_dims_with_an_index(store: Store, dim: int, precision: str) -> None:
 
 def test_one_row_and_the_largest_dim(store: Store) -> None:
     table = store.create_table("items")
-    assert table.load(clusters(1, 16_000), ids=[1], index="none").nearest(clusters(1, 16_000)).ids.tolist() == [[1]]
+    assert table.load(clusters(1, 16_000), ids=[1], index="none").nearest(
+        clusters(1, 16_000)
+    ).ids.tolist() == [[1]]
     with pytest.raises(embstore.BadInput, match="16001 dimensions cannot be stored"):
         table.load(clusters(1, 16_001), ids=[1], index="none")
-    with pytest.raises(embstore.InvalidQuery, match="2001 dimensions.*float16 vectors up to 4000.*index none.*PCA"):
+    with pytest.raises(
+        embstore.InvalidQuery, match=r"2001 dimensions.*float16 vectors up to 4000.*index none.*PCA"
+    ):
         table.load(clusters(1, 2001), ids=[1])
 
 
@@ -160,42 +170,109 @@ BAD: list[tuple[str, Callable[[], Any], dict[str, Any], str]] = [
     ("NaN", lambda: vector(GOOD, [1, np.nan]), {}, r"row 2 \(id 11\): value 2 is NaN"),
     ("infinity", lambda: vector([np.inf, 1], GOOD), {}, r"row 1 \(id 10\): value 1 is infinity"),
     ("minus infinity", lambda: vector([1, -np.inf], GOOD), {}, "value 2 is -infinity"),
-    ("beyond float32", lambda: vector(GOOD, [1e39, 1], kind=np.float64), {}, r"row 2 .*1e\+39, beyond float32"),
-    ("beyond float16", lambda: vector(GOOD, [70000, 1]), {"precision": "float16"}, "70000, beyond float16"),
+    (
+        "beyond float32",
+        lambda: vector(GOOD, [1e39, 1], kind=np.float64),
+        {},
+        r"row 2 .*1e\+39, beyond float32",
+    ),
+    (
+        "beyond float16",
+        lambda: vector(GOOD, [70000, 1]),
+        {"precision": "float16"},
+        "70000, beyond float16",
+    ),
     ("zero under cosine", lambda: vector(GOOD, [0, 0]), {}, r"row 2 \(id 11\): all values are 0"),
     ("tiny norm", lambda: vector(GOOD, [1e-25, 0]), {}, "row 2 .*norm is 1e-25"),
     ("huge norm", lambda: vector(GOOD, [1e25, 0]), {}, r"row 2 .*norm is 1e\+25"),
-    ("id twice", lambda: vector(GOOD, GOOD, GOOD), {"ids": [1, 2, 1]}, "row 1 and array row 3|row 1 and row 3"),
+    (
+        "id twice",
+        lambda: vector(GOOD, GOOD, GOOD),
+        {"ids": [1, 2, 1]},
+        "row 1 and array row 3|row 1 and row 3",
+    ),
     ("null id", lambda: vector(GOOD, GOOD), {"ids": [1, None]}, "row 2: the id is missing"),
     ("empty id", lambda: vector(GOOD, GOOD), {"ids": ["a", ""]}, "row 2: the id is empty"),
-    ("long id", lambda: vector(GOOD, GOOD), {"ids": ["a", "x" * 1025]}, "row 2: the id is 1025 bytes"),
+    (
+        "long id",
+        lambda: vector(GOOD, GOOD),
+        {"ids": ["a", "x" * 1025]},
+        "row 2: the id is 1025 bytes",
+    ),
     ("NUL in an id", lambda: vector(GOOD, GOOD), {"ids": ["a", "b\0c"]}, "row 2: .*NUL"),
-    ("surrogate in an id", lambda: vector(GOOD, GOOD), {"ids": ["a", "\ud800"]}, "cannot be ids|UTF-8"),
+    (
+        "surrogate in an id",
+        lambda: vector(GOOD, GOOD),
+        {"ids": ["a", "\ud800"]},
+        "cannot be ids|UTF-8",
+    ),
     ("float ids", lambda: vector(GOOD, GOOD), {"ids": [1.0, 2.0]}, "cannot hold ids"),
     ("bool ids", lambda: vector(GOOD, GOOD), {"ids": [True, False]}, "cannot hold ids"),
     ("mixed ids", lambda: vector(GOOD, GOOD), {"ids": [1, "a"]}, "cannot be ids"),
-    ("large ids", lambda: vector(GOOD, GOOD), {"ids": np.array([1, 2**63], np.uint64)}, "row 2.*beyond bigint"),
+    (
+        "large ids",
+        lambda: vector(GOOD, GOOD),
+        {"ids": np.array([1, 2**63], np.uint64)},
+        "row 2.*beyond bigint",
+    ),
     ("too few ids", lambda: vector(GOOD, GOOD), {"ids": [1]}, "1 ids for 2 vectors"),
     ("too many ids", lambda: vector(GOOD), {"ids": [1, 2]}, "2 ids for 1 vectors"),
     ("no ids", lambda: vector(GOOD), {"ids": None}, "give their ids"),
-    ("words as bigint", lambda: vector(GOOD, GOOD), {"ids": ["1", "007"], "id_type": "bigint"}, "row 2: id '007' is no integer"),
+    (
+        "words as bigint",
+        lambda: vector(GOOD, GOOD),
+        {"ids": ["1", "007"], "id_type": "bigint"},
+        "row 2: id '007' is no integer",
+    ),
     ("no rows", lambda: np.zeros((0, 2), np.float32), {"ids": []}, "no rows"),
     ("one dimension", lambda: np.zeros(3), {"ids": [1, 2, 3]}, r"shape \(3,\)"),
     ("no numbers", lambda: np.array([["a"]]), {"ids": [1]}, "two-dimensional"),
     ("complex", lambda: np.zeros((1, 2), complex), {"ids": [1]}, "two-dimensional"),
     ("an object", lambda: object(), {}, "object cannot be loaded"),
-    ("ragged mapping", lambda: {"a": [1.0, 2.0], "b": [1.0]}, {"ids": None}, r"id 'b'\): 1 components"),
-    ("reserved column", lambda: pa.table({"id": [1], "v": [[1.0]], "version": [1]}), {"ids": None}, "'version' cannot become an attribute"),
-    ("long column", lambda: pa.table({"id": [1], "v": [[1.0]], "x" * 64: [1]}), {"ids": None}, "1 to 63 bytes"),
-    ("binary column", lambda: pa.table({"id": [1], "v": [[1.0]], "b": [b"x"]}), {"ids": None}, "'b' cannot become"),
-    ("NUL in a column", lambda: pa.table({"id": [1], "v": [[1.0]], "b": ["\0"]}), {"ids": None}, "column 'b'.*NUL"),
-    ("large column", lambda: pa.table({"id": [1], "v": [[1.0]], "b": pa.array([2**64 - 1], pa.uint64())}), {"ids": None}, "column 'b'"),
+    (
+        "ragged mapping",
+        lambda: {"a": [1.0, 2.0], "b": [1.0]},
+        {"ids": None},
+        r"id 'b'\): 1 components",
+    ),
+    (
+        "reserved column",
+        lambda: pa.table({"id": [1], "v": [[1.0]], "version": [1]}),
+        {"ids": None},
+        "'version' cannot become an attribute",
+    ),
+    (
+        "long column",
+        lambda: pa.table({"id": [1], "v": [[1.0]], "x" * 64: [1]}),
+        {"ids": None},
+        "1 to 63 bytes",
+    ),
+    (
+        "binary column",
+        lambda: pa.table({"id": [1], "v": [[1.0]], "b": [b"x"]}),
+        {"ids": None},
+        "'b' cannot become",
+    ),
+    (
+        "NUL in a column",
+        lambda: pa.table({"id": [1], "v": [[1.0]], "b": ["\0"]}),
+        {"ids": None},
+        "column 'b'.*NUL",
+    ),
+    (
+        "large column",
+        lambda: pa.table({"id": [1], "v": [[1.0]], "b": pa.array([2**64 - 1], pa.uint64())}),
+        {"ids": None},
+        "column 'b'",
+    ),
     ("bad index", lambda: vector(GOOD), {"ids": [1], "index": "magic"}, "no index kind 'magic'"),
     ("bad alias", lambda: vector(GOOD), {"ids": [1], "promote": "Live!"}, "no alias name"),
 ]
 
 
-@pytest.mark.parametrize(("make", "how", "says"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
+@pytest.mark.parametrize(
+    ("make", "how", "says"), [each[1:] for each in BAD], ids=[each[0] for each in BAD]
+)
 def test_bad_input_loads_nothing(
     store: Store, make: Callable[[], Any], how: dict[str, Any], says: str
 ) -> None:

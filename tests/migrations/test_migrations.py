@@ -59,12 +59,17 @@ def test_down_and_up_again(pg: Server, bare_database: str) -> None:
     assert described(url) == before
 
 
-def test_sql_is_the_same_migration(pg: Server, bare_database: str, database: str, cli: Command) -> None:
+def test_sql_is_the_same_migration(
+    pg: Server, bare_database: str, database: str, cli: Command
+) -> None:
     done = cli("migrate", "--sql")
     assert done.returncode == 0
     run = subprocess.run(
         [server.binary("psql"), "-q", "-v", "ON_ERROR_STOP=1", pg.url(bare_database)],
-        input=done.stdout, capture_output=True, text=True, check=False,
+        input=done.stdout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert described(pg.url(bare_database)) == described(pg.url(database))
@@ -115,7 +120,7 @@ def test_a_user_who_may_not_create_roles(pg: Server, bare_database: str) -> None
     with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
         admin.execute("CREATE EXTENSION vector")
         admin.execute("CREATE ROLE plain LOGIN")
-        admin.execute(f"ALTER DATABASE {bare_database} OWNER TO plain")  # type: ignore[arg-type]
+        admin.execute(f"ALTER DATABASE {bare_database} OWNER TO plain")
     url = pg.url(bare_database).replace("embstore@", "plain@")
     try:
         schema.upgrade(connection.parse(url))
@@ -126,5 +131,5 @@ def test_a_user_who_may_not_create_roles(pg: Server, bare_database: str) -> None
     finally:
         with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
             admin.execute("DROP OWNED BY plain CASCADE")
-            admin.execute(f"ALTER DATABASE {bare_database} OWNER TO embstore")  # type: ignore[arg-type]
+            admin.execute(f"ALTER DATABASE {bare_database} OWNER TO embstore")
             admin.execute("DROP ROLE plain")

@@ -15,10 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_package_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {"embstore." + str(path.parent.relative_to(ROOT)).replace("/", ".")
-             for folder in ("cli", "migrations") for path in (ROOT / folder).rglob("__init__.py")}
-    found |= {str(path.parent.relative_to(ROOT)).replace("/", ".")
-              for path in (ROOT / "embstore").rglob("__init__.py")}
+    found = {
+        "embstore." + str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for folder in ("cli", "migrations")
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    found |= {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for path in (ROOT / "embstore").rglob("__init__.py")
+    }
     assert set(listed) == found
 
 
@@ -26,7 +31,11 @@ def test_every_package_is_listed() -> None:
 def test_wheel_in_an_empty_environment(tmp_path: Path) -> None:
     def run(*command: object, **environment: str) -> str:
         done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, check=False, cwd=tmp_path,
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
             env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | environment,
         )
         assert done.returncode == 0, done.stderr

@@ -99,9 +99,14 @@ def test_whole_version_streams_back(store: Store) -> None:
 )
 @given(
     ids=st.lists(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1,
-                max_size=200),
-        min_size=1, max_size=20, unique=True,
+        st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+            min_size=1,
+            max_size=200,
+        ),
+        min_size=1,
+        max_size=20,
+        unique=True,
     )
 )
 def test_any_text_is_an_id(store: Store, ids: list[str]) -> None:

@@ -58,7 +58,9 @@ def feather_file() -> bytes:
 
 def csv(separator: str = ",") -> bytes:
     head = separator.join(["id", *(f"v{i}" for i in range(5))])
-    lines = [separator.join([w, *map(repr, v.tolist())]) for w, v in zip(WORDS, VECTORS, strict=True)]
+    lines = [
+        separator.join([w, *map(repr, v.tolist())]) for w, v in zip(WORDS, VECTORS, strict=True)
+    ]
     return "\n".join([head, *lines, ""]).encode()
 
 
@@ -73,12 +75,17 @@ def jsonl() -> bytes:
 
 
 def word2vec(end: str = "") -> bytes:
-    lines = [f"{w} {' '.join(map(repr, v.tolist()))}{end}" for w, v in zip(WORDS, VECTORS, strict=True)]
+    lines = [
+        f"{w} {' '.join(map(repr, v.tolist()))}{end}" for w, v in zip(WORDS, VECTORS, strict=True)
+    ]
     return "\n".join([f"{len(VECTORS)} 5", *lines, ""]).encode()
 
 
 def word2vec_binary(newline: bytes = b"") -> bytes:
-    rows = [w.encode() + b" " + v.astype("<f4").tobytes() + newline for w, v in zip(WORDS, VECTORS, strict=True)]
+    rows = [
+        w.encode() + b" " + v.astype("<f4").tobytes() + newline
+        for w, v in zip(WORDS, VECTORS, strict=True)
+    ]
     return b"20 5\n" + b"".join(rows)
 
 
@@ -121,7 +128,9 @@ def test_every_format_plain_and_packed(tmp_path: Path, name: str, packing: str) 
     path.write_bytes(data)
     ids, vectors = read(path)
     assert ids == WORDS
-    np.testing.assert_array_equal(vectors.astype(np.float32).view(np.uint32), VECTORS.view(np.uint32))
+    np.testing.assert_array_equal(
+        vectors.astype(np.float32).view(np.uint32), VECTORS.view(np.uint32)
+    )
     # The content tells what it is, whatever the name; only delimited text needs one.
     nameless = tmp_path / "nameless"
     nameless.write_bytes(data)
@@ -132,8 +141,15 @@ def test_every_format_plain_and_packed(tmp_path: Path, name: str, packing: str) 
 @pytest.mark.parametrize("packing", ["", ".gz"])
 @pytest.mark.parametrize(
     "array",
-    [VECTORS, VECTORS.astype(">f4"), np.asfortranarray(VECTORS), VECTORS.astype("f8"),
-     VECTORS.astype("f2"), np.arange(10, dtype="i2").reshape(5, 2), VECTORS[:, ::2]],
+    [
+        VECTORS,
+        VECTORS.astype(">f4"),
+        np.asfortranarray(VECTORS),
+        VECTORS.astype("f8"),
+        VECTORS.astype("f2"),
+        np.arange(10, dtype="i2").reshape(5, 2),
+        VECTORS[:, ::2],
+    ],
     ids=["f4", "big-endian", "fortran", "f8", "f2", "i2", "strided"],
 )
 def test_npy(tmp_path: Path, array: Any, packing: str) -> None:
@@ -151,10 +167,16 @@ def test_npy(tmp_path: Path, array: Any, packing: str) -> None:
 
 def test_npz_chooses_by_name(tmp_path: Path) -> None:
     np.savez(
-        tmp_path / "m.npz", item_ids=np.arange(4), item_factors=clusters(4, 3),
-        item_bias=np.arange(4.0), user_ids=np.arange(4) + 100, user_factors=clusters(4, 3),
+        tmp_path / "m.npz",
+        item_ids=np.arange(4),
+        item_factors=clusters(4, 3),
+        item_bias=np.arange(4.0),
+        user_ids=np.arange(4) + 100,
+        user_factors=clusters(4, 3),
     )
-    with pytest.raises(BadInput, match=r"could be 'item_factors', 'user_factors'; say with --vectors"):
+    with pytest.raises(
+        BadInput, match=r"could be 'item_factors', 'user_factors'; say with --vectors"
+    ):
         read(tmp_path / "m.npz")
     with open_source(tmp_path / "m.npz", vectors="item_factors") as opened:
         assert opened.schema.names == ["id", "embedding", "item_bias"]
@@ -206,22 +228,57 @@ def saved(array: Any) -> bytes:
 GOOD_NPY = saved(np.ones((2, 3), np.float32))
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}\n"
 BAD: list[tuple[str, str, bytes, str]] = [
-    ("objects", "v.npy", saved(np.array([[{}]], dtype=object)), "Python objects, which are never unpickled"),
-    ("claims too much", "v.npy", write_npy(HEADER.replace("(2,", "(1000000000,"), b"\0" * 24), "declares 12000000000 bytes"),
+    (
+        "objects",
+        "v.npy",
+        saved(np.array([[{}]], dtype=object)),
+        "Python objects, which are never unpickled",
+    ),
+    (
+        "claims too much",
+        "v.npy",
+        write_npy(HEADER.replace("(2,", "(1000000000,"), b"\0" * 24),
+        "declares 12000000000 bytes",
+    ),
     ("claims too little", "v.npy", write_npy(HEADER, b"\0" * 25), "truncated or damaged"),
     ("truncated", "v.npy", GOOD_NPY[:-1], "truncated or damaged"),
-    ("huge header", "v.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"{}", "header claims"),
+    (
+        "huge header",
+        "v.npy",
+        b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b"{}",
+        "header claims",
+    ),
     ("deep header", "v.npy", write_npy("(" * 30000, b""), "cannot be read as a .npy array"),
-    ("code in header", "v.npy", write_npy("__import__('os').system('true')", b""), "cannot be read as a .npy"),
+    (
+        "code in header",
+        "v.npy",
+        write_npy("__import__('os').system('true')", b""),
+        "cannot be read as a .npy",
+    ),
     ("records", "v.npy", saved(np.zeros(3, [("a", "f4"), ("b", "f4")])), "holds records"),
     ("complex", "v.npy", saved(np.zeros((2, 2), complex)), "holds complex128"),
     ("one dimension", "v.npy", saved(np.zeros(4)), r"shape \(4,\)"),
     ("no rows", "v.npy", saved(np.zeros((0, 4))), "no rows"),
     ("empty", "v.npy", b"", "is empty"),
     ("pickle", "v.pkl", b"\x80\x04K\x01.", "is a pickle"),
-    ("npz of objects", "v.npz", zipped(("a.npy", saved(np.array([[{}]], dtype=object)))), "Python objects"),
-    ("npz path", "v.npz", zipped(("../../etc/x.npy", GOOD_NPY)), "no array that numpy.savez writes"),
-    ("npz bomb", "v.npz", zipped(("a.npy", b"\0" * (80 << 20)), packing=zipfile.ZIP_DEFLATED), "bomb"),
+    (
+        "npz of objects",
+        "v.npz",
+        zipped(("a.npy", saved(np.array([[{}]], dtype=object)))),
+        "Python objects",
+    ),
+    (
+        "npz path",
+        "v.npz",
+        zipped(("../../etc/x.npy", GOOD_NPY)),
+        "no array that numpy.savez writes",
+    ),
+    (
+        "npz bomb",
+        "v.npz",
+        zipped(("a.npy", b"\0" * (80 << 20)), packing=zipfile.ZIP_DEFLATED),
+        "bomb",
+    ),
     ("npz cut", "v.npz", zipped(("a.npy", GOOD_NPY))[:-30], "cannot be read as a .npz"),
     ("npz lies", "v.npz", zipped(("a.npy", GOOD_NPY[:-4])), "declares 24 bytes of data and has 20"),
     ("gzip cut", "v.csv.gz", gzip.compress(csv())[:-20], "cannot be read"),
@@ -229,15 +286,50 @@ BAD: list[tuple[str, str, bytes, str]] = [
     ("parquet empty", "v.parquet", b"PAR1PAR1", "cannot be read as Parquet"),
     ("arrow cut", "v.arrow", feather_file()[:-20], "cannot be read as Arrow"),
     ("csv header only", "v.csv", b"id,v0,v1\n", "no rows|cannot be read|no column of vectors"),
-    ("csv word", "v.csv", b"id,v0,v1\n1,2,3\n2,x,4\n", "no column of vectors|cannot be read as CSV"),
+    (
+        "csv word",
+        "v.csv",
+        b"id,v0,v1\n1,2,3\n2,x,4\n",
+        "no column of vectors|cannot be read as CSV",
+    ),
     ("csv short row", "v.csv", b"id,v0,v1\n1,2,3\n2,3\n", "cannot be read as CSV"),
     ("csv underscore", "v.csv", b"id,v0,v1\na,1_0,2\n", "no column of vectors"),
-    ("csv missing value", "v.csv", b"id,v0,v1\na,1,2\nb,,2\n", r"row 2 \(id 'b'\): a component is missing"),
-    ("csv ragged text", "v.csv", b'id,v\na,"[1,2]"\nb,"[1]"\n', r"row 2 \(id 'b'\): 1 components where the first row has 2"),
-    ("json ragged", "v.jsonl", b'{"id": 1, "v": [1, 2]}\n{"id": 2, "v": [1]}\n', r"row 2 \(id 2\): 1 components where the first row has 2"),
-    ("json broken", "v.jsonl", b'{"id": 1, "v": [1, 2]}\n{"id": 2, "v": [1\n', "cannot be read as JSON lines"),
-    ("json null vector", "v.jsonl", b'{"id": 1, "v": [1]}\n{"id": 2, "v": null}\n', r"row 2 \(id 2\): the vector is missing"),
-    ("json null component", "v.jsonl", b'{"id": 1, "v": [1, null]}\n', r"row 1 \(id 1\): a component is missing"),
+    (
+        "csv missing value",
+        "v.csv",
+        b"id,v0,v1\na,1,2\nb,,2\n",
+        r"row 2 \(id 'b'\): a component is missing",
+    ),
+    (
+        "csv ragged text",
+        "v.csv",
+        b'id,v\na,"[1,2]"\nb,"[1]"\n',
+        r"row 2 \(id 'b'\): 1 components where the first row has 2",
+    ),
+    (
+        "json ragged",
+        "v.jsonl",
+        b'{"id": 1, "v": [1, 2]}\n{"id": 2, "v": [1]}\n',
+        r"row 2 \(id 2\): 1 components where the first row has 2",
+    ),
+    (
+        "json broken",
+        "v.jsonl",
+        b'{"id": 1, "v": [1, 2]}\n{"id": 2, "v": [1\n',
+        "cannot be read as JSON lines",
+    ),
+    (
+        "json null vector",
+        "v.jsonl",
+        b'{"id": 1, "v": [1]}\n{"id": 2, "v": null}\n',
+        r"row 2 \(id 2\): the vector is missing",
+    ),
+    (
+        "json null component",
+        "v.jsonl",
+        b'{"id": 1, "v": [1, null]}\n',
+        r"row 1 \(id 1\): a component is missing",
+    ),
     ("json words", "v.jsonl", b'{"id": 1, "v": ["a"]}\n', "no column of vectors"),
     ("w2v count too large", "v.vec", b"3 2\na 1 2\nb 3 4\n", "declares 3 vectors and holds 2"),
     ("w2v count too small", "v.vec", b"1 2\na 1 2\nb 3 4\n", "declares 1 vectors and holds 2"),
@@ -248,14 +340,26 @@ BAD: list[tuple[str, str, bytes, str]] = [
     ("bin huge count", "v.bin", b"500000000 64\n" + b"\0" * 7, "do not fit"),
     ("bin cut", "v.bin", word2vec_binary()[:-3], "do not fit|ends inside this row"),
     ("bin trailing", "v.bin", word2vec_binary() + b"more", "goes on behind the 20 vectors"),
-    ("bin utf-8", "v.bin", b"2 3\nab " + b"\0" * 12 + b"\xff\xfe " + b"\0" * 12, "row 2: the word is not valid UTF-8"),
-    ("bin control", "v.bin", b"2 3\nab " + b"\0" * 12 + b"a\x07 " + b"\0" * 12, "row 2: the word holds a control"),
+    (
+        "bin utf-8",
+        "v.bin",
+        b"2 3\nab " + b"\0" * 12 + b"\xff\xfe " + b"\0" * 12,
+        "row 2: the word is not valid UTF-8",
+    ),
+    (
+        "bin control",
+        "v.bin",
+        b"2 3\nab " + b"\0" * 12 + b"a\x07 " + b"\0" * 12,
+        "row 2: the word holds a control",
+    ),
     ("bin long word", "v.bin", b"1 2\n" + b"x" * 3000, "the word is longer than 1024"),
     ("nothing known", "v.xyz", b"hello world", "neither its content nor its name"),
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "says"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
+@pytest.mark.parametrize(
+    ("name", "data", "says"), [each[1:] for each in BAD], ids=[each[0] for each in BAD]
+)
 def test_bad_files(tmp_path: Path, name: str, data: bytes, says: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
@@ -303,7 +407,8 @@ def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None,
+    max_examples=60,
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @pytest.mark.parametrize("name", ["a.npy", *FILES])

@@ -27,8 +27,13 @@ def test_rollback_undoes_one_promote_after_the_other(store: Store, items: Table)
     assert items.rollback().version == 1
     moves = items.history()
     assert [(move.action, move.version) for move in moves] == [
-        ("promote", 1), ("promote", 2), ("promote", 3),
-        ("rollback", 2), ("rollback", 1), ("promote", 4), ("rollback", 1),
+        ("promote", 1),
+        ("promote", 2),
+        ("promote", 3),
+        ("rollback", 2),
+        ("rollback", 1),
+        ("promote", 4),
+        ("rollback", 1),
     ]
     assert [move.message for move in moves[:4]] == ["to 1", "to 2", "to 3", "bad"]
     with store.connection() as connection:
@@ -79,8 +84,23 @@ def test_a_release_is_all_or_nothing(store: Store, items: Table) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "Items", "1items", "items-a", "items v", "x" * 49, "ítems", 'a"b', "a;b", "a.b", "../a",
-     "items_v7", "%s", "$$", "pg_\\"],
+    [
+        "",
+        "Items",
+        "1items",
+        "items-a",
+        "items v",
+        "x" * 49,
+        "ítems",
+        'a"b',
+        "a;b",
+        "a.b",
+        "../a",
+        "items_v7",
+        "%s",
+        "$$",
+        "pg_\\",
+    ],
 )
 def test_names(store: Store, name: str) -> None:
     with pytest.raises(embstore.InvalidName):
@@ -125,7 +145,9 @@ def test_drop_spares_an_old_snapshot(store: Store, items: Table) -> None:
     items.drop(1)
 
 
-def test_dropping_does_not_wait_for_ever(store: Store, items: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropping_does_not_wait_for_ever(
+    store: Store, items: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from embstore.release import drop
 
     monkeypatch.setattr(drop, "GIVE_UP_S", 0.2)

@@ -169,9 +169,14 @@ def test_publishing_waits_for_an_idle_reader_and_says_who(
     assert version.number == 2
     assert f"pid {pid}" in notes[0]
 
-    monkeypatch.setattr(live.with_short_locks, "__kwdefaults__", {
-        "give_up_s": 0.2, "waiting": lambda _: None,
-    })
+    monkeypatch.setattr(
+        live.with_short_locks,
+        "__kwdefaults__",
+        {
+            "give_up_s": 0.2,
+            "waiting": lambda _: None,
+        },
+    )
     with psycopg.connect(store.url) as idle:
         idle.execute("SELECT * FROM emb.items LIMIT 1")
         with pytest.raises(embstore.DatabaseFailed, match=f"pid {idle.info.backend_pid}"):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -34,6 +35,7 @@ def home() -> Iterator[Path]:
 HOLDER = """
 import sys
 from pathlib import Path
+from typing import Any
 from embstore import server
 held = server.join(Path(sys.argv[1]))
 print(held.url, flush=True)
@@ -46,7 +48,9 @@ def holder(home: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that uses the server until it gets a line."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(home)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         yield process
         process.kill()
@@ -61,7 +65,7 @@ def ready(process: "subprocess.Popen[str]") -> str:
 
 def one(url: str, query: str) -> object:
     with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+        row = connection.execute(query).fetchone()
         assert row is not None
         return row[0]
 
@@ -101,13 +105,17 @@ def test_the_last_one_out_stops_it(home: Path) -> None:
 def test_a_user_of_psql_keeps_it_running(home: Path) -> None:
     held = server.join(home)
     psql = subprocess.Popen(
-        [str(server.binary("psql")), "-Atq", held.url], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
+        [str(server.binary("psql")), "-Atq", held.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert psql.stdin is not None and psql.stdout is not None
     psql.stdin.write("SELECT 'in';\n")
     psql.stdin.flush()
-    while one(held.url, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'") == 0:
+    while (
+        one(held.url, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'") == 0
+    ):
         time.sleep(0.01)
     held.release()
     assert server.status(home).running
@@ -126,9 +134,16 @@ def test_up_leaves_it_running_and_down_stops_it(home: Path) -> None:
     assert not server.status(home).running
     assert not server.down(home)
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, pathlib; from embstore import server;"
-         " print(server.up(pathlib.Path(sys.argv[1])).pid)", str(home)],
-        capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib; from embstore import server;"
+            " print(server.up(pathlib.Path(sys.argv[1])).pid)",
+            str(home),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     now = server.status(home)
     assert now.running and now.kept and now.pid == int(done.stdout)
@@ -170,7 +185,9 @@ def test_a_pid_that_has_gone_to_another_process(home: Path) -> None:
     server.join(home).release()
     bystander = subprocess.Popen(["sleep", "60"])
     try:
-        stale = f"{bystander.pid}\n{home / 'data'}\n1700000000\n5432\n{home / 'run'}\n\n  1 2\nready\n"
+        stale = (
+            f"{bystander.pid}\n{home / 'data'}\n1700000000\n5432\n{home / 'run'}\n\n  1 2\nready\n"
+        )
         (home / "data" / "postmaster.pid").write_text(stale)
         held = server.join(home)
         assert one(held.url, "SELECT 1") == 1
@@ -185,7 +202,10 @@ def test_eight_at_once(home: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", HOLDER, str(home)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(8)
     ]
@@ -225,13 +245,17 @@ def test_a_long_path(home: Path) -> None:
 
 def test_settings_are_in_force(pg: Server) -> None:
     for name, value in {
-        "wal_level": "minimal", "jit": "off", "hnsw.ef_search": "100",
-        "hnsw.iterative_scan": "strict_order", "search_path": "public", "data_checksums": "on",
+        "wal_level": "minimal",
+        "jit": "off",
+        "hnsw.ef_search": "100",
+        "hnsw.iterative_scan": "strict_order",
+        "search_path": "public",
+        "data_checksums": "on",
         "fsync": "on",
     }.items():
         with psycopg.connect(pg.url()) as connection:
             connection.execute("SELECT '[1]'::vector")
-            row = connection.execute(f"SHOW {name}").fetchone()  # type: ignore[call-overload]
+            row = connection.execute(f"SHOW {name}").fetchone()
             assert row == (value,), name
 
 
@@ -251,7 +275,9 @@ def test_tcp_with_a_password(pg: Server) -> None:
     log = (pg.home / "log" / "postgres.log").read_text()
     assert pg.password not in log
     assert (pg.home / "pgpass").stat().st_mode & 0o777 == 0o600
-    kinds = {row.laddr.ip for row in psutil.Process(server.status(pg.home).pid).net_connections("inet")}
+    kinds = {
+        row.laddr.ip for row in psutil.Process(server.status(pg.home).pid).net_connections("inet")
+    }
     assert kinds == {"127.0.0.1"}
 
 
@@ -291,9 +317,13 @@ def test_another_user_is_not_let_in(home: Path) -> None:
     command = [str(server.binary("psql")), "-Atc", "SELECT 1", held.url]
     as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
 
-    def ask() -> "subprocess.CompletedProcess[str]":
+    def ask() -> Any:
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, **as_nobody  # type: ignore[call-overload]
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            **as_nobody,  # type: ignore[call-overload]
         )
 
     assert ask().returncode != 0
@@ -321,8 +351,14 @@ def test_an_ordinary_user_runs_a_server_of_its_own(home: Path) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", script, str(home)],
-            capture_output=True, text=True, check=False, user="nobody", group="nogroup",
-            extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": "/"}, cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            user="nobody",
+            group="nogroup",
+            extra_groups=[],
+            env={"PATH": os.environ["PATH"], "HOME": "/"},
+            cwd="/",
         )
     except PermissionError:
         pytest.skip("this interpreter lies where another user cannot run it")
