@@ -117,7 +117,7 @@ def reads(store: Store, report: Report, rows: int, peers: bool) -> None:
     rng = np.random.default_rng(1)
     noise = rng.standard_normal((1000, base.shape[1]), dtype=np.float32)
     queries = base[rng.integers(0, rows, 1000)] + 0.3 * noise
-    asked = [rng.integers(0, rows, 1000).tolist() for _ in range(50)]
+    asked = [rng.choice(rows, 1000, replace=False).tolist() for _ in range(50)]
     true = true_neighbours(queries[:200], base, 10)
 
     table = store.create_table("items")

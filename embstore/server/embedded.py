@@ -1,31 +1,34 @@
 """Start, join, keep and stop the embedded server.
 
-Every process that uses the server holds a shared lock on ``home/users`` for as long as it does;
-the kernel frees it however the process ends. Whoever leaves last stops the server, unless ``up``
-keeps it or another client is connected. Starts and stops take turns on ``home/lock``.
+It runs while a process holds it (``join``), or from ``up`` to ``down``. The last process to leave
+stops it, unless another client is connected. A process that is killed leaves too, but cannot
+stop it: the next one that leaves does.
 """
 
 from __future__ import annotations
 
-import atexit
-import fcntl
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import ServerFailed
-from . import listen
-from .account import account, default_home
+from . import listen, postmaster, sharing
+from .account import account
 from .cluster import Cluster
+from .postmaster import Postmaster
+from .programs import default_home
 
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of the embedded server; ``url`` and the like are None while it is down."""
+    """What is known of the embedded server; ``version``, ``url`` and the like are None while down.
+
+    ``running`` means that it takes connections: in crash recovery it has a ``pid`` but no more.
+    ``port`` is that on 127.0.0.1, None where it listens on its socket only.
+    """
 
     home: Path
     running: bool
@@ -36,6 +39,7 @@ class Status:
     pgpass: Path | None
     kept: bool
     data_bytes: int
+    since: datetime | None
 
 
 class EmbeddedServer:
@@ -44,58 +48,32 @@ class EmbeddedServer:
     def __init__(self, home: Path, url: str) -> None:
         self.home = home
         self.url = url
-        self._held = True
+        self._held_by: int | None = os.getpid()
 
     def release(self) -> None:
         """Give up the hold; the last one of the machine stops the server."""
-        if self._held:
-            self._held = False
-            _leave(self.home)
-
-
-@dataclass
-class _Share:
-    """This process's share of a home: one lock, however many holds."""
-
-    file: int
-    pid: int
-    holds: int
-
-
-_shares: dict[Path, _Share] = {}
-_mutex = threading.RLock()
+        # A forked child has a copy of this object, and no hold.
+        held, self._held_by = self._held_by == os.getpid(), None
+        if held:
+            sharing.let_go(self.home)
 
 
 def join(home: Path | None = None) -> EmbeddedServer:
     """Start the server, or join it when it runs; the first time, make its cluster.
 
+    Parameters
+    ----------
+    home : Path
+        The folder of its data, by default ``default_home()``.
+
     Raises
     ------
     ServerFailed
+        With the reason, and what to do.
     """
     home = _resolved(home)
-    cluster = Cluster(home)
-    with _mutex:
-        share = _shares.get(home)
-        if share is not None and share.pid != os.getpid():
-            share = None  # a forked child takes a share of its own
-        cluster.prepare()
-        with _locked(home):
-            file = share.file if share else _open(home / "users")
-            fcntl.flock(file, fcntl.LOCK_SH)
-            try:
-                if not cluster.answers():
-                    cluster.initialise()
-                    cluster.start(_kept(home).get("port"))
-            except BaseException:
-                if share is None:
-                    os.close(file)
-                raise
-        if share is None:
-            share = _shares[home] = _Share(file, os.getpid(), 0)
-        share.holds += 1
-        found = cluster.postmaster()
-        return EmbeddedServer(home, cluster.url(found.port if found else 5432))
+    server = sharing.hold(home, lambda cluster: _start(cluster, _kept_port(home)))
+    return EmbeddedServer(home, server.url)
 
 
 def up(home: Path | None = None, *, port: int | None = None) -> Status:
@@ -104,39 +82,28 @@ def up(home: Path | None = None, *, port: int | None = None) -> Status:
     Parameters
     ----------
     port : int
-        Listen on 127.0.0.1 too, with the password of ``home/pgpass``. Kept until ``down``; without
-        it, a server that runs is left as it is.
+        Listen on 127.0.0.1 too, with the password of ``home/pgpass``, until ``down``. Without it,
+        a server that listens already goes on listening.
 
     Raises
     ------
     ServerFailed
-        When the port is taken, or others are connected to a server that would have to restart.
+        When the port is taken, or clients are connected to a server that would have to restart.
     """
     if port is not None:
         listen.check_port(port)
-    held = join(home)
-    cluster = Cluster(held.home)
-    try:
-        with _locked(held.home):
-            now = cluster.postmaster()
-            if port is not None and now is not None and not (now.tcp and now.port == port):
-                listen.check_free(port)
-                if others := listen.clients(held.url):
-                    raise ServerFailed(
-                        f"{others} clients are connected and the server must restart to listen on"
-                        f" port {port}: close them, or run embstore down first"
-                    )
-                cluster.stop()
-                cluster.start(port)
-                held.url = cluster.url(port)
-            if port is not None:
-                listen.set_password(held.url, held.home / "pgpass")
-            account().write(
-                held.home / "keep", json.dumps({"port": port or _kept(held.home).get("port")})
-            )
-        return status(held.home)
-    finally:
-        held.release()
+    home = _resolved(home)
+    with sharing.turn(home) as cluster:
+        port = port or _kept_port(home)
+        server = cluster.ready()
+        if server is None:
+            server = _start(cluster, port)
+        elif port is not None and server.tcp_port != port:
+            server = _restart(cluster, server, port)
+        account().write(home / "keep", json.dumps({"port": port}))
+        if port is not None:
+            listen.set_password(server, home / "pgpass")
+    return status(home)
 
 
 def down(home: Path | None = None) -> bool:
@@ -145,100 +112,74 @@ def down(home: Path | None = None) -> bool:
     Raises
     ------
     ServerFailed
+        When it does not stop.
     """
     home = _resolved(home)
-    cluster = Cluster(home)
-    if not home.exists():
+    if not (home / "lock").exists():
         return False
-    with _locked(home):
+    with sharing.turn(home) as cluster:
         (home / "keep").unlink(missing_ok=True)
-        if not cluster.answers():
-            return False
-        cluster.stop()
-        return True
+        server = postmaster.find(cluster.data)
+        if server is not None:
+            cluster.stop(server)
+        return server is not None
 
 
 def status(home: Path | None = None) -> Status:
     """Return what is known of the server; starts nothing."""
     home = _resolved(home)
-    cluster = Cluster(home)
-    found = cluster.postmaster() if cluster.data.exists() and cluster.answers() else None
-    url = cluster.url(found.port) if found else None
-    pgpass = home / "pgpass"
+    data = Cluster(home).data
+    server = postmaster.find(data)
+    running = server is not None and server.ready and server.listening
     return Status(
         home=home,
-        running=found is not None,
-        pid=found.pid if found else None,
-        version=listen.server_version(url) if url else None,
-        url=url,
-        port=found.port if found and found.tcp else None,
-        pgpass=pgpass if pgpass.exists() else None,
+        running=running,
+        pid=server.pid if server else None,
+        version=listen.server_version(server) if server and running else None,
+        url=server.url if server and running else None,
+        port=server.tcp_port if server and running else None,
+        pgpass=home / "pgpass" if (home / "pgpass").exists() else None,
         kept=(home / "keep").exists(),
-        data_bytes=_size(cluster.data),
+        data_bytes=_size(data),
+        since=datetime.fromtimestamp(server.since, UTC) if server else None,
     )
 
 
-def _leave(home: Path) -> None:
-    with _mutex:
-        share = _shares.get(home)
-        if share is None or share.pid != os.getpid():
-            return
-        share.holds -= 1
-        if share.holds > 0:
-            return
-        del _shares[home]
-        try:
-            with _locked(home), suppress(BlockingIOError):
-                fcntl.flock(share.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                cluster = Cluster(home)
-                if _kept(home) or not cluster.answers():
-                    return
-                found = cluster.postmaster()
-                if found is not None:
-                    # What this process forgot to close ends with it, and is nobody's.
-                    own = listen.own_connections(cluster.sockets / f".s.PGSQL.{found.port}")
-                    if listen.clients(cluster.url(found.port)) <= own:
-                        cluster.stop()
-        except FileNotFoundError:
-            pass  # the home was removed meanwhile
-        finally:
-            os.close(share.file)
+def _start(cluster: Cluster, port: int | None) -> Postmaster:
+    if port is not None:
+        listen.check_free(port)
+    return cluster.start(port)
 
 
-@atexit.register
-def _leave_all() -> None:
-    for home, share in list(_shares.items()):
-        share.holds = 1
-        with suppress(ServerFailed, OSError):
-            _leave(home)
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Take turns with every other start and stop of this home."""
-    file = _open(home / "lock")
+def _restart(cluster: Cluster, server: Postmaster, port: int) -> Postmaster:
+    listen.check_free(port)
+    if connected := listen.clients(server):
+        raise ServerFailed(
+            f"the server must restart to listen on port {port} and other clients are connected"
+            f" ({connected}): close them, or run embstore down first"
+        )
+    cluster.stop(server)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+        return cluster.start(port)
+    except ServerFailed:
+        cluster.start(server.tcp_port)  # as it was
+        raise
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _kept(home: Path) -> dict[str, int | None]:
-    """Return what ``up`` asked for; empty when it did not."""
+def _kept_port(home: Path) -> int | None:
+    """Return the port that ``up`` was asked for, if it was."""
     try:
-        kept: dict[str, int | None] = json.loads((home / "keep").read_text())
-    except (OSError, ValueError):
-        return {}
-    return kept
+        port = json.loads((home / "keep").read_text())["port"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return port if isinstance(port, int) else None
 
 
 def _resolved(home: Path | None) -> Path:
-    return Path(home).expanduser().resolve() if home is not None else default_home().resolve()
+    found = (default_home() if home is None else Path(home).expanduser()).resolve()
+    if os.path.isdir(found) and not os.access(found, os.R_OK | os.X_OK):  # noqa: PTH112
+        raise ServerFailed(f"{found} belongs to another user: run embstore as that user")
+    return found
 
 
 def _size(folder: Path) -> int:

