@@ -36,7 +36,7 @@ def drop_version(connection: Connection, engine: Engine, table: str, version: in
             )
         # As ourselves: embstore_loader may not be let see what other sessions do.
         _refuse_if_an_old_snapshot_may_need(connection, table, version)
-        _act_as_loader(connection, engine)
+        live.act_as_loader(connection, engine)
         connection.execute(
             "UPDATE embstore.versions SET status = 'retired', retired_at = clock_timestamp()"
             " WHERE table_name = %s AND version = %s",
@@ -63,7 +63,7 @@ def drop_table(connection: Connection, engine: Engine, table: str) -> None:
     catalog.table(connection, table)
 
     def change() -> None:
-        _act_as_loader(connection, engine)
+        live.act_as_loader(connection, engine)
         connection.execute("SELECT FROM embstore.tables WHERE name = %s FOR UPDATE", (table,))
         rows = catalog.versions(connection, table)
         if loading := [row.ref for row in rows if row.status is Status.LOADING]:
@@ -80,11 +80,6 @@ def drop_table(connection: Connection, engine: Engine, table: str) -> None:
 
     with translated(f"dropping {table}"):
         live.with_short_locks(connection, f"dropping {table}", change, give_up_s=GIVE_UP_S)
-
-
-def _act_as_loader(connection: Connection, engine: Engine) -> None:
-    if engine.loader_role:
-        connection.execute("SET LOCAL ROLE embstore_loader")
 
 
 def _refuse_if_an_old_snapshot_may_need(connection: Connection, table: str, version: int) -> None:

@@ -49,6 +49,12 @@ def rebuild(connection: Connection, engine: Engine, table: str) -> None:
     _grant(connection, live_view(table))
 
 
+def act_as_loader(connection: Connection, engine: Engine) -> None:
+    """Let embstore_loader own what the transaction makes, so that every loader can go on there."""
+    if engine.loader_role:
+        connection.execute("SET LOCAL ROLE embstore_loader")
+
+
 def grant_version(connection: Connection, version: VersionRow) -> None:
     """Let the reading roles see a version that has just become ready, and not before."""
     _grant(connection, version_table(version.table_name, version.version))

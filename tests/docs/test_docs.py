@@ -91,7 +91,7 @@ def test_sql_page_runs(pg: Server, database: str) -> None:
             for _, text in blocks(ROOT / "docs" / "sql.md", "sql"):
                 for statement in text.split(";\n"):
                     if statement.strip():
-                        connection.execute(statement.strip().removesuffix(";"))  # type: ignore[call-overload]
+                        connection.execute(statement.strip().removesuffix(";"))
         finally:
             connection.execute("DROP ROLE analyst")
 

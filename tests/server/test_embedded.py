@@ -264,7 +264,7 @@ def test_a_lost_socket_never_costs_a_live_server(
     with psycopg.connect(held.url) as connection:
         (home / "run" / ".s.PGSQL.5432").unlink()
         monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: 100 * now())
-        with pytest.raises(ServerFailed, match="its socket in .* is gone"):
+        with pytest.raises(ServerFailed, match=r"its socket in .* is gone"):
             server.join(home)
         assert connection.execute("SELECT 1").fetchone() == (1,)
     monkeypatch.undo()

@@ -1,0 +1,148 @@
+"""What a version will be: decided, and refused, before any row is read; then registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from psycopg.types.json import Jsonb
+
+from .. import catalog
+from ..catalog import TableRow, VersionRow
+from ..connection import Connection
+from ..errors import BadInput, InvalidQuery
+from ..readers import read_attributes
+from ..readers.base import EMBEDDING, ID, Opened
+from ..types import MAX_DIM, IdType, Precision, Status
+from . import index, leftovers
+from .attributes import SideTable, agree, columns_of
+from .ids import id_type_of
+from .options import Options
+
+
+def plan(
+    connection: Connection, name: str, opened: Opened, options: Options
+) -> tuple[VersionRow, SideTable | None]:
+    """Decide what the version will be; every refusal that needs no row comes from here."""
+    table = catalog.table(connection, name)
+    id_type = _settled("id type", table, table.id_type, options.id_type)
+    precision = _settled("precision", table, table.precision, options.precision)
+    id_type = id_type or id_type_of(opened.schema.field(ID).type)
+    precision = precision or Precision.FLOAT32
+    if not 1 <= opened.dim <= MAX_DIM:
+        raise BadInput(
+            f"{opened.name}: vectors of {opened.dim} dimensions cannot be stored, the limits are 1"
+            f" to {MAX_DIM}",
+            source=opened.name,
+        )
+    index.check_indexable(options.index, opened.dim, precision, opened.name)
+    own = columns_of(
+        pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING}]),
+        opened.name,
+    )
+    side = None
+    if options.attributes is not None:
+        side = _side_table(options, id_type)
+        if both := {each.name for each in own} & {each.name for each in side.attributes}:
+            raise BadInput(
+                f"{side.source}: column {min(both)!r} is in {opened.name} too; leave it out of one",
+                source=side.source,
+                column=min(both),
+            )
+        own += side.attributes
+    known = [each for row in catalog.ready_versions(connection, name) for each in row.attributes]
+    agree(own, known, name, opened.name)
+    planned = VersionRow(
+        table_name=name,
+        version=0,
+        status=Status.LOADING,
+        dim=opened.dim,
+        id_type=id_type,
+        metric=table.metric,
+        precision=precision,
+        rows=None,
+        bytes=None,
+        index_kind=options.index,
+        attributes=tuple(own),
+        trainer=options.trainer,
+        params=dict(options.params),
+        metrics=dict(options.metrics),
+        source={"name": opened.name, **opened.provenance},
+        checksum=None,
+        created_at=table.created_at,
+        created_by="",
+        ready_at=None,
+        retired_at=None,
+    )
+    return planned, side
+
+
+def _settled(what: str, table: TableRow, fixed: Any, asked: Any) -> Any:
+    if fixed is not None and asked is not None and fixed != asked:
+        raise InvalidQuery(
+            f"table {table.name} has {what} {fixed}, fixed by its first load: it cannot take"
+            f" {asked}; use another table"
+        )
+    return fixed or asked
+
+
+def _side_table(options: Options, id_type: IdType) -> SideTable:
+    given = options.attributes
+    named = str(given) if isinstance(given, str | os.PathLike) else "attributes"
+    return SideTable(read_attributes(given, ids=options.attributes_ids), named, id_type)
+
+
+def register(connection: Connection, planned: VersionRow) -> VersionRow:
+    """Take the next number and make the load known, before anything else exists of it."""
+    name = planned.table_name
+    with connection.transaction():
+        row = connection.execute(
+            "INSERT INTO embstore.version_numbers AS n (table_name, last) VALUES (%s, 1)"
+            " ON CONFLICT (table_name) DO UPDATE SET last = n.last + 1 RETURNING last",
+            (name,),
+        ).fetchone()
+        assert row is not None
+        version = dataclasses.replace(planned, version=row[0])
+        leftovers.hold(connection, name, version.version)
+        connection.execute(
+            "INSERT INTO embstore.versions (table_name, version, status, dim, id_type, metric,"
+            " precision, index_kind, attributes, trainer, params, metrics, source, created_at,"
+            " created_by) VALUES (%s, %s, 'loading', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+            " clock_timestamp(), session_user)",
+            (
+                name,
+                version.version,
+                version.dim,
+                version.id_type,
+                version.metric,
+                version.precision,
+                version.index_kind,
+                Jsonb([dataclasses.asdict(each) for each in version.attributes]),
+                version.trainer,
+                as_json(version.params, "params"),
+                as_json(version.metrics, "metrics"),
+                as_json(version.source, "source"),
+            ),
+        )
+    return version
+
+
+def as_json(value: Mapping[str, Any], what: str) -> Jsonb:
+    def plain(other: object) -> object:
+        if isinstance(other, np.generic | np.ndarray):
+            return other.tolist()
+        return str(other)
+
+    def dumps(each: object) -> str:
+        try:
+            return json.dumps(each, default=plain, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidQuery(f"{what} cannot be kept as JSON: {error}") from error
+
+    dumps(value)
+    return Jsonb(value, dumps=dumps)

@@ -1,0 +1,60 @@
+"""One short transaction: the version becomes ready, visible and, if asked, live."""
+
+from __future__ import annotations
+
+from ..catalog import VersionRow
+from ..connection import Connection, Engine
+from ..errors import LoadFailed
+from ..release import aliases, live
+from ..release.live import act_as_loader
+from . import leftovers
+from .options import Options, Progress
+from .plan import as_json
+
+
+def publish(connection: Connection, engine: Engine, version: VersionRow, options: Options) -> None:
+    """Make the version ready, visible and, if asked, live: all in one short transaction."""
+    report = options.progress or (lambda _: None)
+
+    def change() -> None:
+        act_as_loader(connection, engine)
+        row = connection.execute(
+            "SELECT id_type, precision FROM embstore.tables WHERE name = %s FOR UPDATE",
+            (version.table_name,),
+        ).fetchone()
+        if row is None:
+            raise LoadFailed(f"table {version.table_name} was dropped while {version.ref} loaded")
+        if row[0] not in {None, version.id_type} or row[1] not in {None, version.precision}:
+            raise LoadFailed(
+                f"{version.ref} has {version.id_type} ids and {version.precision} vectors, but"
+                f" another load that finished first fixed {version.table_name} to {row[0]} and"
+                f" {row[1]}; load it again with those"
+            )
+        connection.execute(
+            "UPDATE embstore.tables SET id_type = %s, precision = %s WHERE name = %s",
+            (version.id_type, version.precision, version.table_name),
+        )
+        connection.execute(
+            "UPDATE embstore.versions SET status = 'ready', rows = %s, bytes = %s, checksum = %s,"
+            " source = %s, ready_at = clock_timestamp() WHERE table_name = %s AND version = %s",
+            (
+                version.rows,
+                version.bytes,
+                version.checksum,
+                as_json(version.source, "source"),
+                version.table_name,
+                version.version,
+            ),
+        )
+        live.rebuild(connection, engine, version.table_name)
+        live.grant_version(connection, version)
+        if options.alias is not None:
+            aliases.promote(connection, [version.ref], alias=options.alias)
+
+    live.with_short_locks(
+        connection,
+        f"publishing {version.ref}",
+        change,
+        waiting=lambda who: report(Progress("publish", 0, None, f"waiting for {who}")),
+    )
+    leftovers.release(connection, version.table_name, version.version)
