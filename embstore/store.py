@@ -5,8 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +72,34 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
     return Store(_Link(address, engine), reads, server)
 
 
+class _Loan:
+    """A connection of the pool, for the length of a with block (a generator costs thrice)."""
+
+    def __init__(self, link: _Link, pool: ConnectionPool[Connection]) -> None:
+        self._link, self._pool = link, pool
+
+    def __enter__(self) -> Connection:
+        try:
+            self._lent = self._pool.getconn(connection.CONNECT_TIMEOUT_S)
+        except PoolTimeout:
+            self._link.open().close()  # says why, if the server is what is wrong
+            raise ConnectionFailed(
+                f"all {POOL_SIZE} connections to {self._link.address} are in use by this process"
+            ) from None
+        return self._lent
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lost = self._lent.closed
+        self._pool.putconn(self._lent)
+        if lost:
+            self._pool.check()  # what took this one took the idle ones too
+
+
 class _Link:
     """An address, what was found there, and a pool of connections to it."""
 
@@ -88,27 +115,12 @@ class _Link:
         self._teach(opened)
         return opened
 
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        """Lend a connection from the pool, in autocommit."""
+    def lend(self) -> _Loan:
+        """Lend a connection from the pool, in autocommit, for a with block."""
         if self._pool is None or self._pid != os.getpid():
             # A forked child must not share its parent's sockets.
             self._pool, self._pid = self._new_pool(), os.getpid()
-        pool = self._pool
-        try:
-            lent = pool.getconn(connection.CONNECT_TIMEOUT_S)
-        except PoolTimeout:
-            self.open().close()  # says why, if the server is what is wrong
-            raise ConnectionFailed(
-                f"all {POOL_SIZE} connections to {self.address} are in use by this process"
-            ) from None
-        try:
-            yield lent
-        finally:
-            lost = lent.closed
-            pool.putconn(lent)
-            if lost:
-                pool.check()  # what took this one took the idle ones too
+        return _Loan(self, self._pool)
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(

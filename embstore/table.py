@@ -29,15 +29,18 @@ class Table(Reads):
     def __init__(self, store: Store, row: TableRow) -> None:
         self._store = store
         self._row = row
+        self._read: Target | None = None
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {self.metric}>"
 
     def _target(self) -> Target:
-        if self._row.id_type is None or self._row.precision is None:
-            with self._store.reading() as connection:
-                self._row = catalog.table(connection, self.name)
-        return Target.of_table(self._row)
+        if self._read is None:
+            if self._row.id_type is None or self._row.precision is None:
+                with self._store.reading() as connection:
+                    self._row = catalog.table(connection, self.name)
+            self._read = Target.of_table(self._row)
+        return self._read
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from psycopg.pq import Format
 from .connection import Connection, Engine
 
 _INT8_OID = 20
+_BIG_ENDIAN = np.dtype(">f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def register(connection: Connection, engine: Engine) -> None:
 
 def vector(values: NDArray[np.float32]) -> Vector:
     """Encode one vector (dim,)."""
-    return Vector(struct.pack(">HH", len(values), 0) + values.astype(">f4").tobytes())
+    return Vector(struct.pack(">HH", len(values), 0) + values.astype(_BIG_ENDIAN).tobytes())
 
 
 def vector_array(values: NDArray[np.float32], engine: Engine) -> VectorArray:

@@ -12,7 +12,7 @@ is removed at once, or by the next command if this process is killed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import psycopg
 

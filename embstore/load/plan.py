@@ -133,6 +133,14 @@ def register(connection: Connection, planned: VersionRow) -> VersionRow:
 
 
 def as_json(value: Mapping[str, Any], what: str) -> Jsonb:
+    """Return provenance as a jsonb parameter; numpy's numbers and arrays become JSON's.
+
+    Raises
+    ------
+    InvalidQuery
+        When JSON has no such value, NaN for one.
+    """
+
     def plain(other: object) -> object:
         if isinstance(other, np.generic | np.ndarray):
             return other.tolist()

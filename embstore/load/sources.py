@@ -28,6 +28,7 @@ def several(source: object) -> list[object]:
 
 
 def open_one(source: object, options: Options) -> AbstractContextManager[Opened]:
+    """Open one source as the options say."""
     return open_source(
         source,
         ids=options.ids,

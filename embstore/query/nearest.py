@@ -9,7 +9,6 @@ behind in the session, so it also works behind a pooler in transaction mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, SupportsIndex
@@ -59,9 +58,10 @@ def nearest(
     show: Sequence[str] = (),
 ) -> Neighbors:
     """Return the k nearest rows to each query; see ``Version.nearest``."""
+    search = _Search(connection, engine, target, check_k(k), exact, show)
+    if (single := _ordinary(queries, target)) is not None:
+        return search.run([wire.vector(single)], "vector", 1)
     vectors = check_queries(queries, target)
-    wanted = check_k(k)
-    search = _Search(connection, engine, target, wanted, exact, show)
     if len(vectors) == 1:
         return search.run([wire.vector(vectors[0])], "vector", 1)
     blocks = [vectors[at : at + BLOCK] for at in range(0, len(vectors), BLOCK)]
@@ -125,11 +125,6 @@ def check_queries(queries: object, target: Target) -> Vectors:
             vectors = np.atleast_2d(np.asarray(queries, dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InvalidQuery(f"the queries are not an array of numbers: {error}") from error
-    if len(vectors) == 1 and vectors.ndim == 2 and target.dim in {None, vectors.shape[1]}:
-        # One ordinary query, which is the hot path, is seen to be good by one product.
-        square = float(vectors[0] @ vectors[0])
-        if _ORDINARY[0] < square < _ORDINARY[1]:
-            return vectors
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise InvalidQuery(f"the queries have shape {vectors.shape}: it must be (q, dim) or (dim,)")
     if target.dim is not None and vectors.shape[1] != target.dim:
@@ -155,6 +150,16 @@ def check_queries(queries: object, target: Target) -> Vectors:
 _ORDINARY = (1e-30, 1e30)
 
 
+def _ordinary(queries: object, target: Target) -> Vectors | None:
+    """Return the one query that is seen to be good by one product, as the hot path's are."""
+    if not (isinstance(queries, np.ndarray) and queries.dtype == np.float32):
+        return None
+    single = queries[0] if queries.ndim == 2 and len(queries) == 1 else queries
+    if single.ndim != 1 or target.dim not in {None, len(single)}:
+        return None
+    return single if _ORDINARY[0] < float(single @ single) < _ORDINARY[1] else None
+
+
 class _Search:
     """One call's settings; runs its statement, and once more without the index if that is short."""
 
@@ -170,8 +175,10 @@ class _Search:
         self.connection, self.engine, self.target = connection, engine, target
         self.k = k
         self.exact = exact or k > MAX_EF_SEARCH
-        with reading(connection, target):
-            self.show = tuple(check_columns(connection, target, show))
+        self.show: tuple[str, ...] = ()
+        if show:
+            with reading(connection, target):
+                self.show = tuple(check_columns(connection, target, show))
 
     def run(
         self, parameters: list[Any], by: str, count: int, asked: pa.Array | None = None
@@ -202,15 +209,19 @@ class _Search:
     def _fetch(
         self, parameters: list[Any], by: str, count: int, asked: pa.Array | None, exact: bool
     ) -> list[list[Any]]:
-        """Rows (query, id, distance, version, shown...) of each query, best first."""
-        statement = _statement(self.engine, self.target, self.k, by, exact, self.show)
+        """Rows of each query, best first: what `_statement` says."""
+        asked_before = (self.k, by, exact, self.show)
+        statement = self.target.statements.get(asked_before)
+        if statement is None:
+            statement = _statement(self.engine, self.target, self.k, by, exact, self.show)
+            self.target.statements[asked_before] = statement
         with reading(self.connection, self.target):
             rows = self.connection.execute(statement, parameters, binary=True).fetchall()
         if by in {"vector", "id"}:
             if not rows and by == "id":
                 self._check_there([parameters[0]])
             return [rows]
-        groups = {key: list(group) for key, group in groupby(rows, itemgetter(0))}
+        groups = {key: list(group) for key, group in groupby(rows, itemgetter(-1))}
         if asked is None:
             return [groups.get(place, []) for place in range(1, count + 1)]
         keys = asked.to_pylist()
@@ -233,19 +244,22 @@ class _Search:
 
     def _shaped(self, found: list[list[Any]]) -> Neighbors:
         width = min(map(len, found))
-        rows = [row for each in found for row in each[:width]]
-        columns = list(zip(*rows, strict=True)) if rows else [()] * (4 + len(self.show))
         shape = (len(found), width)
-        distances = np.array(columns[2], dtype=np.float64).reshape(shape)
+        rows = [row for each in found for row in each[:width]] if len(found) > 1 else found[0]
+        version = self.target.version
+        if version is None:
+            version = rows[0][2] if rows else self.target.current(self.connection).version
+        distances = np.array([row[1] for row in rows], np.float64).reshape(shape)
+        first = 2 + (self.target.version is None)
         return Neighbors(
-            ids=id_array(columns[1], self.target.id_type).reshape(shape),
+            ids=id_array([row[0] for row in rows], self.target.id_type).reshape(shape),
             scores=self.target.metric.score(distances),
             distances=distances,
             attributes={
-                name: _objects(column).reshape(shape)
-                for name, column in zip(self.show, columns[4:], strict=True)
+                name: _objects([row[first + place] for row in rows]).reshape(shape)
+                for place, name in enumerate(self.show)
             },
-            version=rows[0][3] if rows else self.target.current(self.connection).version,
+            version=version,
         )
 
 
@@ -272,11 +286,10 @@ def _stacked(parts: list[Neighbors], target: Target) -> Neighbors:
     )
 
 
-@lru_cache(maxsize=512)
 def _statement(
     engine: Engine, target: Target, k: int, by: str, exact: bool, show: tuple[str, ...]
 ) -> bytes:
-    """Compose the statement; rows come as (query, id, distance, version, shown...)."""
+    """Compose the statement; rows come as id, distance, version if live, shown..., key if many."""
     given = {
         "vector": "SELECT 1 AS key, %s::{vector} AS own",
         "vectors": "SELECT place AS key, own FROM unnest(%s::{vector}[])"
@@ -292,26 +305,26 @@ def _statement(
     distance = sql.SQL("embedding {} {}").format(engine.operator(target.metric.operator), own)
     # The sum keeps the planner from matching the expression to the index.
     value = sql.SQL("({}) + 0" if exact else "{}").format(distance)
+    beside = ([] if target.version else ["version"]) + list(show)
     columns = sql.SQL(", ").join(
-        [
-            sql.SQL("id, {} AS distance").format(value),
-            sql.SQL("{} AS version").format(target.version_column),
-            *map(sql.Identifier, show),
-        ]
+        [sql.SQL("id, {} AS distance").format(value), *map(sql.Identifier, beside)]
     )
+    results = [sql.SQL("r.id, r.distance"), *(sql.Identifier("r", each) for each in beside)]
+    if by in {"vectors", "ids"}:
+        results.append(sql.SQL("q.key"))
     order = sql.SQL("distance, id") if exact else distance
     ef_search = min(MAX_EF_SEARCH, max(EF_SEARCH, k + itself))
     query = sql.SQL(
         "WITH s AS MATERIALIZED (SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef,"
         " set_config('hnsw.iterative_scan', 'strict_order', true) AS scan),"
         " q AS MATERIALIZED ({given})"
-        " SELECT q.key, r.id, r.distance, r.version{shown} FROM s CROSS JOIN q CROSS JOIN LATERAL"
+        " SELECT {results} FROM s CROSS JOIN q CROSS JOIN LATERAL"
         " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order}"
         " LIMIT {fetched}) r{others} ORDER BY q.key, r.distance, r.id"
     ).format(
         ef_search=sql.Literal(str(ef_search)),
         given=sql.SQL(given).format(vector=engine.type("vector"), relation=target.relation),
-        shown=sql.SQL("").join(sql.SQL(", r.{}").format(sql.Identifier(each)) for each in show),
+        results=sql.SQL(", ").join(results),
         columns=columns,
         relation=target.relation,
         order=order,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -47,6 +47,8 @@ class Target:
     version: int | None = None
     dim: int | None = None
     rows: int | None = None
+    # Composed once for each kind of call, and kept with what they read.
+    statements: dict[Any, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of_version(cls, row: VersionRow) -> Target:
