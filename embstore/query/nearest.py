@@ -22,12 +22,11 @@ from .. import wire
 from ..connection import Connection, Engine
 from ..errors import DimensionMismatch, InvalidQuery, NotFound
 from ..load.checks import MAX_NORM, MIN_NORM
-from ..types import Metric, Neighbors, Vectors
+from ..types import Metric, Neighbors, Precision, Vectors
 from .target import (
     Target,
     check_columns,
     check_ids,
-    engine_type,
     id_array,
     id_parameter,
     one_snapshot,
@@ -44,8 +43,6 @@ MAX_K = 2**31 - 1
 # Queries of one statement: enough to hide the round trip, few enough to keep results small.
 BLOCK = 1000
 
-_BY_ID = {"id", "ids"}
-
 
 def nearest(
     connection: Connection,
@@ -60,15 +57,14 @@ def nearest(
     """Return the k nearest rows to each query; see ``Version.nearest``."""
     search = _Search(connection, engine, target, check_k(k), exact, show)
     if (single := _ordinary(queries, target)) is not None:
-        return search.run([wire.vector(single)], "vector", 1)
+        return search.run(wire.vector(single), "vector", 1)
     vectors = check_queries(queries, target)
     if len(vectors) == 1:
-        return search.run([wire.vector(vectors[0])], "vector", 1)
+        return search.run(wire.vector(vectors[0]), "vector", 1)
     blocks = [vectors[at : at + BLOCK] for at in range(0, len(vectors), BLOCK)]
     with reading(connection, target), one_snapshot(connection, target):
         parts = [
-            search.run([wire.vector_array(block, engine)], "vectors", len(block))
-            for block in blocks
+            search.run(wire.vector_array(block, engine), "vectors", len(block)) for block in blocks
         ]
     return _stacked(parts, target)
 
@@ -86,13 +82,13 @@ def similar(
     """Return the k nearest neighbours of each stored id; see ``Version.similar``."""
     search = _Search(connection, engine, target, check_k(k), exact, show)
     if (single := single_id(ids, target)) is not None:
-        return search.run([single], "id", 1)
+        return search.run(single, "id", 1)
     asked = check_ids(ids, target)
     if len(asked) <= BLOCK:
-        return search.run([id_parameter(asked)], "ids", len(asked), asked)
+        return search.run(id_parameter(asked), "ids", len(asked), asked)
     blocks = [asked.slice(at, BLOCK) for at in range(0, len(asked), BLOCK)]
     with reading(connection, target), one_snapshot(connection, target):
-        parts = [search.run([id_parameter(block)], "ids", len(block), block) for block in blocks]
+        parts = [search.run(id_parameter(block), "ids", len(block), block) for block in blocks]
     return _stacked(parts, target)
 
 
@@ -180,34 +176,32 @@ class _Search:
             with reading(connection, target):
                 self.show = tuple(check_columns(connection, target, show))
 
-    def run(
-        self, parameters: list[Any], by: str, count: int, asked: pa.Array | None = None
-    ) -> Neighbors:
+    def run(self, parameter: Any, by: str, count: int, asked: pa.Array | None = None) -> Neighbors:
         """Answer ``count`` queries given ``by`` vector, vectors, id or ids."""
         if not count:
             return _stacked([], self.target)
-        found = self._fetch(parameters, by, count, asked, self.exact)
+        found = self._fetch(parameter, by, count, asked, self.exact)
         short = min(map(len, found)) if found else 0
         if short < self.k:
             row = self.target.current(self.connection)
-            self._explain(row.dim, parameters, by)
+            self._explain(row.dim, parameter, by)
             rows = row.rows or 0
-            expected = min(self.k, rows - 1 if by in _BY_ID else rows)
+            expected = min(self.k, rows - 1 if by in _ITSELF else rows)
             if short < expected and not self.exact:
                 # Clusters of equal vectors, for one, hide rows from an HNSW scan.
-                found = self._fetch(parameters, by, count, asked, True)
+                found = self._fetch(parameter, by, count, asked, True)
         return self._shaped(found)
 
-    def _explain(self, dim: int, parameters: list[Any], by: str) -> None:
+    def _explain(self, dim: int, parameter: Any, by: str) -> None:
         """Nothing came back: was it the dim? (No row was compared, so no error came either.)"""
-        if by == "vector" and len(parameters[0].data) != 4 + 4 * dim:
-            given = (len(parameters[0].data) - 4) // 4
+        if by == "vector" and len(parameter.data) != 4 + 4 * dim:
+            given = (len(parameter.data) - 4) // 4
             raise DimensionMismatch(
                 f"{self.target.ref} has {dim} dimensions, the queries have {given}"
             )
 
     def _fetch(
-        self, parameters: list[Any], by: str, count: int, asked: pa.Array | None, exact: bool
+        self, parameter: Any, by: str, count: int, asked: pa.Array | None, exact: bool
     ) -> list[list[Any]]:
         """Rows of each query, best first: what `_statement` says."""
         asked_before = (self.k, by, exact, self.show)
@@ -216,10 +210,11 @@ class _Search:
             statement = _statement(self.engine, self.target, self.k, by, exact, self.show)
             self.target.statements[asked_before] = statement
         with reading(self.connection, self.target):
-            rows = self.connection.execute(statement, parameters, binary=True).fetchall()
+            rows = self.connection.execute(statement, {"q": parameter}, binary=True).fetchall()
         if by in {"vector", "id"}:
-            if not rows and by == "id":
-                self._check_there([parameters[0]])
+            if by == "id" and (not rows or rows[0][1] is None):  # compared with nothing
+                self._check_there([parameter])
+                rows = []  # it is the only one
             return [rows]
         groups = {key: list(group) for key, group in groupby(rows, itemgetter(-1))}
         if asked is None:
@@ -286,49 +281,59 @@ def _stacked(parts: list[Neighbors], target: Target) -> Neighbors:
     )
 
 
+# What the query vector is, for each way of asking. One query is written where it is used: through
+# a join, as the many are, it would cost a tenth of the whole.
+_OWN = {
+    "vector": "%(q)s::{vector}{cast}",
+    "id": "(SELECT embedding FROM {relation} WHERE id = %(q)s)",
+    "vectors": "q.own{cast}",
+    "ids": "q.own",
+}
+_MANY = {
+    "vectors": "SELECT place AS key, own FROM unnest(%(q)s::{vector}[])"
+    " WITH ORDINALITY AS u (own, place)",
+    "ids": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = ANY (%(q)s)",
+}
+# An id's own row comes back too, as a rule first; it is one more to ask for, and is left out.
+_ITSELF = {"id": " WHERE r.id <> %(q)s", "ids": " WHERE r.id <> q.key"}
+
+
 def _statement(
     engine: Engine, target: Target, k: int, by: str, exact: bool, show: tuple[str, ...]
 ) -> bytes:
     """Compose the statement; rows come as id, distance, version if live, shown..., key if many."""
-    given = {
-        "vector": "SELECT 1 AS key, %s::{vector} AS own",
-        "vectors": "SELECT place AS key, own FROM unnest(%s::{vector}[])"
-        " WITH ORDINALITY AS u (own, place)",
-        "ids": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = ANY (%s)",
-        # Its plan is kept; one over an array of unknown length is made anew each time.
-        "id": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = %s",
-    }[by]
-    # An id's own row comes back first as a rule, and is one more to ask for and to leave out.
-    itself = by in _BY_ID
-    fetched = sql.Literal(k + 1 if itself else k)
-    own = sql.SQL("q.own") if itself else sql.SQL("q.own::{}").format(engine_type(engine, target))
-    distance = sql.SQL("embedding {} {}").format(engine.operator(target.metric.operator), own)
+    cast = "" if target.precision is Precision.FLOAT32 else "::{halfvec}"
+    kinds = {"vector": engine.type("vector"), "relation": target.relation}
+    own = sql.SQL(_OWN[by].replace("{cast}", cast)).format(halfvec=engine.type("halfvec"), **kinds)
     # The sum keeps the planner from matching the expression to the index.
-    value = sql.SQL("({}) + 0" if exact else "{}").format(distance)
+    distance = sql.SQL("(embedding {} {}) + 0" if exact else "embedding {} {}").format(
+        engine.operator(target.metric.operator), own
+    )
     beside = ([] if target.version else ["version"]) + list(show)
-    columns = sql.SQL(", ").join(
-        [sql.SQL("id, {} AS distance").format(value), *map(sql.Identifier, beside)]
-    )
     results = [sql.SQL("r.id, r.distance"), *(sql.Identifier("r", each) for each in beside)]
-    if by in {"vectors", "ids"}:
-        results.append(sql.SQL("q.key"))
-    order = sql.SQL("distance, id") if exact else distance
-    ef_search = min(MAX_EF_SEARCH, max(EF_SEARCH, k + itself))
-    query = sql.SQL(
-        "WITH s AS MATERIALIZED (SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef,"
-        " set_config('hnsw.iterative_scan', 'strict_order', true) AS scan),"
-        " q AS MATERIALIZED ({given})"
-        " SELECT {results} FROM s CROSS JOIN q CROSS JOIN LATERAL"
-        " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order}"
-        " LIMIT {fetched}) r{others} ORDER BY q.key, r.distance, r.id"
-    ).format(
-        ef_search=sql.Literal(str(ef_search)),
-        given=sql.SQL(given).format(vector=engine.type("vector"), relation=target.relation),
-        results=sql.SQL(", ").join(results),
-        columns=columns,
-        relation=target.relation,
-        order=order,
-        fetched=fetched,
-        others=sql.SQL(" WHERE r.id <> q.key" if itself else ""),
+    many = by in _MANY
+    wanted = k + (by in _ITSELF)
+    return (
+        sql.SQL(
+            "WITH s AS MATERIALIZED (SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef,"
+            " set_config('hnsw.iterative_scan', 'strict_order', true) AS scan){queries}"
+            " SELECT {results} FROM s{join} CROSS JOIN LATERAL"
+            " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order}"
+            " LIMIT {wanted}) r{others} ORDER BY {key}r.distance, r.id"
+        )
+        .format(
+            ef_search=sql.Literal(str(min(MAX_EF_SEARCH, max(EF_SEARCH, wanted)))),
+            queries=sql.SQL(f", q AS MATERIALIZED ({_MANY[by]})" if many else "").format(**kinds),
+            results=sql.SQL(", ").join([*results, sql.SQL("q.key")] if many else results),
+            join=sql.SQL(" CROSS JOIN q" if many else ""),
+            columns=sql.SQL(", ").join(
+                [sql.SQL("id, {} AS distance").format(distance), *map(sql.Identifier, beside)]
+            ),
+            relation=target.relation,
+            order=sql.SQL("distance, id" if exact else "distance"),
+            wanted=sql.Literal(wanted),
+            others=sql.SQL(_ITSELF.get(by, "")),
+            key=sql.SQL("q.key, " if many else ""),
+        )
+        .as_bytes(None)
     )
-    return query.as_bytes(None)

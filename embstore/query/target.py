@@ -17,7 +17,7 @@ from psycopg.types.numeric import Int8
 
 from .. import catalog, wire
 from ..catalog import TableRow, VersionRow
-from ..connection import Connection, Engine, translate
+from ..connection import Connection, translate
 from ..errors import InvalidQuery, NotFound
 from ..relations import SCHEMA, version_name
 from ..types import IdType, Metric, Precision
@@ -215,8 +215,3 @@ class reading:
             self._target.current(self._connection)  # says what is missing, if it is the version
             raise NotFound(f"{self._target.ref} has no live version: promote one") from error
         raise translate(error, f"reading {self._target.ref}") from error
-
-
-def engine_type(engine: Engine, target: Target) -> sql.Composable:
-    """Return the pgvector type to compare with."""
-    return engine.type(target.precision.sql_type, target.dim)
