@@ -195,7 +195,7 @@ class Engine:
     revision : str or None
         The revision of embstore's schema.
     loading : bool
-        There are rows of unfinished loads.
+        There are unfinished loads, alive or dead, that this user might clean up after.
     loader_role : bool
         This user can act as embstore_loader, which owns the data tables.
     distributed : bool
@@ -234,7 +234,8 @@ SELECT current_setting('server_version_num')::int / 10000,
        x.extversion, n.nspname, t.oid, t.typarray,
        to_regclass('embstore.alembic_version') IS NOT NULL,
        EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'embstore_loader'
-               AND pg_has_role(r.oid, 'MEMBER')),
+               AND CASE WHEN current_setting('server_version_num')::int < 160000
+                        THEN pg_has_role(r.oid, 'MEMBER') ELSE pg_has_role(r.oid, 'SET') END),
        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'),
        EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 FROM (SELECT) AS one
@@ -282,7 +283,8 @@ def probe(connection: Connection, address: Address) -> Engine:
             revision = found[0]
             if found[1]:
                 left = connection.execute(
-                    "SELECT EXISTS (SELECT FROM embstore.versions WHERE status = 'loading')"
+                    "SELECT has_table_privilege('embstore.versions', 'DELETE')"
+                    " AND EXISTS (SELECT FROM embstore.versions WHERE status = 'loading')"
                 ).fetchone()
                 loading = bool(left and left[0])
     return Engine(

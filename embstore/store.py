@@ -56,7 +56,7 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
                 schema.upgrade(address)
                 engine = connection.probe(first, address)
             schema.check(address, engine)
-            if engine.loading and engine.loader_role and not engine.standby:
+            if engine.loading and not engine.standby:
                 leftovers.sweep(first)
         reads = _Link(address, engine)
         if read_url is not None:

@@ -15,6 +15,8 @@ BEGIN
         END;
         BEGIN
             CREATE ROLE embstore_loader NOLOGIN;
+            -- Since Postgres 16 who makes a role may grant it, and has to, to act as it.
+            EXECUTE format('GRANT embstore_loader TO %I', current_user);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END IF;

@@ -128,6 +128,10 @@ def test_a_user_who_may_not_create_roles(pg: Server, bare_database: str) -> None
             table = store.create_table("items")
             table.load({1: [1.0, 2.0], 2: [2.0, 1.0]}, promote=True)
             assert table.similar([1], 1).ids.tolist() == [[2]]
+            with store.connection() as lent:  # what a killed load leaves
+                lent.execute("UPDATE embstore.versions SET status = 'loading'")
+        with embstore.connect(url) as store:
+            assert store.table("items").versions() == []
     finally:
         with psycopg.connect(pg.url(bare_database), autocommit=True) as admin:
             admin.execute("DROP OWNED BY plain CASCADE")
