@@ -131,13 +131,13 @@ def reads(store: Store, report: Report, rows: int, peers: bool) -> None:
     ours = rate(lambda query: version.nearest(query, 10).ids[0])
     by = rate(lambda query: [row[0] for row in hand.nearest(query)])
     near = medians(
-        1000,
-        lambda i: hand.nearest(queries[i]),
-        lambda i: version.nearest(queries[i], 10),
-        lambda i: table.nearest(queries[i], 10),
+        3000,
+        lambda i: hand.nearest(queries[i % 1000]),
+        lambda i: version.nearest(queries[i % 1000], 10),
+        lambda i: table.nearest(queries[i % 1000], 10),
     )
     same = medians(
-        1000,
+        3000,
         lambda i: hand.similar(i * 7),
         lambda i: version.similar([i * 7], 10),
         lambda i: table.similar([i * 7], 10),
