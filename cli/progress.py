@@ -44,7 +44,7 @@ def bar() -> Iterator[Callable[[Progress], None] | None]:
 
         def report(seen: Progress) -> None:
             if seen.phase not in tasks:
-                tasks[seen.phase] = bars.add_task(_LABEL[seen.phase], rate="", note="")
+                tasks[seen.phase] = bars.add_task(_LABEL[seen.phase], total=None, rate="", note="")
             task = tasks[seen.phase]
             speed = next(each.speed for each in bars.tasks if each.id == task)
             rate = f"{speed:,.0f}/s" if speed and seen.phase == "rows" else ""

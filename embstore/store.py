@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
+from collections import deque
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from . import catalog, connection, schema, wire
@@ -73,12 +75,21 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
 
 
 class _Loan:
-    """A connection of the pool, for the length of a with block (a generator costs thrice)."""
+    """A connection of the pool, for the length of a with block (a generator costs thrice).
+
+    The one that was given back last is kept at hand for the next loan. The pool lends in turn, so
+    that each query would meet a backend whose caches another query has had: 8% of a nearest.
+    """
 
     def __init__(self, link: _Link, pool: ConnectionPool[Connection]) -> None:
         self._link, self._pool = link, pool
 
     def __enter__(self) -> Connection:
+        try:
+            self._lent = self._link.at_hand.pop()
+            return self._lent
+        except IndexError:
+            pass
         try:
             self._lent = self._pool.getconn(connection.CONNECT_TIMEOUT_S)
         except PoolTimeout:
@@ -94,6 +105,10 @@ class _Loan:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        idle = self._lent.pgconn.transaction_status == TransactionStatus.IDLE
+        if error is None and idle and not self._link.at_hand:
+            self._link.at_hand.append(self._lent)
+            return
         lost = self._lent.closed
         self._pool.putconn(self._lent)
         if lost:
@@ -106,6 +121,7 @@ class _Link:
     def __init__(self, address: Address, engine: Engine) -> None:
         self.address = address
         self.engine = engine
+        self.at_hand: deque[Connection] = deque()
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
 
@@ -119,7 +135,7 @@ class _Link:
         """Lend a connection from the pool, in autocommit, for a with block."""
         if self._pool is None or self._pid != os.getpid():
             # A forked child must not share its parent's sockets.
-            self._pool, self._pid = self._new_pool(), os.getpid()
+            self._pool, self._pid, self.at_hand = self._new_pool(), os.getpid(), deque()
         return _Loan(self, self._pool)
 
     def _new_pool(self) -> ConnectionPool[Connection]:
@@ -144,6 +160,8 @@ class _Link:
     def close(self) -> None:
         """Close the pool."""
         if self._pool is not None and self._pid == os.getpid():
+            while self.at_hand:
+                self._pool.putconn(self.at_hand.pop())
             self._pool.close()
         self._pool = None
 
