@@ -242,10 +242,11 @@ def main() -> None:
                 f" {engine.server} with pgvector {engine.pgvector}. One run; medians; what is"
                 " compared runs in turns."
             )
-            load(store, report, folder, given.rows)
-            memory(report, folder, given.gigabytes)
+            # Reads first: gigabytes that are still being written would slow whoever asks.
             reads(store, report, given.read_rows, not given.no_peers)
             promote(store, report)
+            load(store, report, folder, given.rows)
+            memory(report, folder, given.gigabytes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not given.no_docs:
