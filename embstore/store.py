@@ -172,7 +172,6 @@ class Store:
     def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
         self._writes = writes
         self._reads = reads
-        self._server = server
         self._closer = weakref.finalize(self, _close, writes, reads, server)
         atexit.register(self._closer)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import psycopg
 from psycopg import sql
 
@@ -105,17 +103,9 @@ def analyze(connection: Connection, version: VersionRow) -> None:
     )
 
 
-Watch = Callable[[int, int], None]
-
-
 def progress_of(connection: Connection, pid: int) -> tuple[int, int] | None:
     """How far the index build of backend ``pid`` is: blocks done and in all."""
     row = connection.execute(
         "SELECT blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = %s", (pid,)
     ).fetchone()
     return (int(row[0]), int(row[1])) if row and row[1] else None
-
-
-def kinds() -> Sequence[str]:
-    """Index kinds that a load takes."""
-    return ("hnsw", "none")

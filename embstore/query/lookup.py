@@ -8,7 +8,6 @@ order is restored here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from ..connection import Connection, Engine
-from ..errors import InvalidQuery, NotFound
+from ..errors import InvalidQuery
 from ..types import Features, IdType, Precision
 from .target import Target, check_columns, check_ids, id_parameter, one_snapshot, reading
 
@@ -69,7 +68,9 @@ def _block(
     show: tuple[str, ...],
 ) -> Features:
     row = connection.execute(
-        _statement(engine, target, show), [id_parameter(asked)], binary=True
+        target.statement(("lookup", show), lambda: _statement(engine, target, show)),
+        [id_parameter(asked)],
+        binary=True,
     ).fetchone()
     assert row is not None
     version, keys, packed, *columns = row
@@ -83,9 +84,7 @@ def _block(
     places = pc.index_in(asked, value_set=found_ids)
     found = pc.is_valid(places).to_numpy(zero_copy_only=False)
     if missing == "raise" and not found.all():
-        absent = asked.filter(pa.array(~found))
-        more = f" (nor {len(absent) - 1} more of the ids asked for)" if len(absent) > 1 else ""
-        raise NotFound(f"{target.ref} has no id {absent[0].as_py()!r}{more}")
+        raise target.absent(asked.filter(pa.array(~found)).to_pylist())
     if missing == "skip":
         asked, places = asked.filter(pa.array(found)), places.drop_null()
         found = np.ones(len(asked), dtype=bool)
@@ -147,7 +146,6 @@ def _send(target: Target) -> str:
     return f"{target.precision.sql_type}_send"
 
 
-@lru_cache(maxsize=512)
 def _statement(engine: Engine, target: Target, show: tuple[str, ...]) -> bytes:
     keys = "string_agg(int8send(id), '')" if target.id_type is IdType.BIGINT else "array_agg(id)"
     version = sql.SQL("max(version)") if target.version is None else target.version_column

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from .. import wire
 from ..connection import Connection, Engine
-from ..errors import DimensionMismatch, InvalidQuery, NotFound
+from ..errors import DimensionMismatch, InvalidQuery
 from ..load.checks import MAX_NORM, MIN_NORM
 from ..types import Metric, Neighbors, Precision, Vectors
 from .target import (
@@ -204,11 +204,10 @@ class _Search:
         self, parameter: Any, by: str, count: int, asked: pa.Array | None, exact: bool
     ) -> list[list[Any]]:
         """Rows of each query, best first: what `_statement` says."""
-        asked_before = (self.k, by, exact, self.show)
-        statement = self.target.statements.get(asked_before)
-        if statement is None:
-            statement = _statement(self.engine, self.target, self.k, by, exact, self.show)
-            self.target.statements[asked_before] = statement
+        statement = self.target.statement(
+            (self.k, by, exact, self.show),
+            lambda: _statement(self.engine, self.target, self.k, by, exact, self.show),
+        )
         with reading(self.connection, self.target):
             rows = self.connection.execute(statement, {"q": parameter}, binary=True).fetchall()
         if by in {"vector", "id"}:
@@ -234,8 +233,7 @@ class _Search:
         absent = [key for key in keys if key not in there]
         if absent:
             self.target.current(self.connection)  # or is there nothing live at all?
-            more = f" (nor {len(absent) - 1} more of those asked for)" if len(absent) > 1 else ""
-            raise NotFound(f"{self.target.ref} has no id {absent[0]!r}{more}")
+            raise self.target.absent(absent)
 
     def _shaped(self, found: list[list[Any]]) -> Neighbors:
         width = min(map(len, found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -76,6 +76,18 @@ class Target:
         if row.id_type is None or row.precision is None:
             raise NotFound(f"{row.name} has no live version: load one and promote it")
         return cls(row.name, row.name, row.id_type, row.metric, row.precision)
+
+    def statement(self, key: tuple[Any, ...], compose: Callable[[], bytes]) -> bytes:
+        """Return the statement for one kind of call, composed the first time."""
+        found = self.statements.get(key)
+        if found is None:
+            found = self.statements[key] = compose()
+        return found
+
+    def absent(self, ids: Sequence[Any]) -> NotFound:
+        """Build the error for ids that are not there."""
+        more = f" (nor {len(ids) - 1} more of the ids asked for)" if len(ids) > 1 else ""
+        return NotFound(f"{self.ref} has no id {ids[0]!r}{more}")
 
     @property
     def relation(self) -> sql.Identifier:

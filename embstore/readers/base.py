@@ -76,7 +76,3 @@ class Opened:
     def dim(self) -> int:
         """Components of each vector."""
         return int(self.schema.field(EMBEDDING).type.list_size)
-
-    def place(self, row: int) -> str:
-        """Name row ``row`` (from 0), such as ``vectors.csv line 12``."""
-        return f"{self.name} {self.unit} {self.first + row}"
