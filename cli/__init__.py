@@ -11,6 +11,7 @@ from . import (
     admin,
     demo,
     drop,
+    formats,
     load,
     lookup,
     migrate,
@@ -31,7 +32,7 @@ def group() -> None:
     """
 
 
-for module in (admin, load, show, promote, nearest, lookup, drop, migrate, psql, demo):
+for module in (admin, load, formats, show, promote, nearest, lookup, drop, migrate, psql, demo):
     for command in module.COMMANDS:
         group.add_command(command)
 

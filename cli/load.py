@@ -32,6 +32,16 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
 @click.option("--ids", metavar="FILE|NAME", help="The ids: a file, or a column or array inside.")
 @click.option("--vectors", metavar="NAME", help="The column or array that holds the vectors.")
 @click.option("--format", "format_", metavar="NAME", help="What the file is, if it does not tell.")
+@click.option("--data", "X", metavar="FILE", help="What a fitted transformer is to transform.")
+@click.option(
+    "--bias",
+    type=click.Choice(["keep", "fold"]),
+    default="keep",
+    show_default=True,
+    help="fold: append each bias to its vector, for inner product.",
+)
+@click.option("--biases", metavar="NAME|1", help="The column of biases; 1 appends ones.")
+@click.option("--allow-pickle", is_flag=True, help="Read pickles, which can run any code.")
 @click.option("--attributes", metavar="FILE", help="More columns, joined on id.")
 @click.option("--attributes-ids", metavar="NAME", help="The id column of --attributes.")
 @click.option(

@@ -12,7 +12,7 @@ from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved, rollback
 from .release.drop import drop_version
-from .types import IdType, Metric, Precision
+from .types import Bias, IdType, Metric, Precision
 from .version import Version
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class Table(Reads):
         ids: object = None,
         vectors: str | None = None,
         format: str | None = None,
+        X: object = None,
+        bias: str = "keep",
+        biases: str | int | None = None,
+        allow_pickle: bool = False,
         attributes: object = None,
         attributes_ids: str | None = None,
         trainer: str | None = None,
@@ -106,14 +110,25 @@ class Table(Reads):
 
         Parameters
         ----------
-        source : path, array, frame, Arrow table or stream, or mapping
+        source : path, array, frame, Arrow table or stream, mapping, or trained model
             What holds the vectors; see the documentation's page on loading.
-        ids : array, path or str
-            The ids, a file of them, or the name of the column or array that holds them.
+        ids : array, path, str or mapping
+            The ids, a file of them, the name of the column or array that holds them, a
+            vocabulary (id to row number from 0), or ``"row-number"``.
         vectors : str
             The column or array that holds the vectors; by default the only one that can.
         format : str
             What the file is, where its content does not tell.
+        X : matrix, frame or path
+            What a fitted transformer is to transform: ``load(pca, X=X, ids=ids)``.
+        bias : {"keep", "fold"}
+            ``fold`` appends each row's bias to its vector, so that an inner product includes it;
+            they stay an attribute either way.
+        biases : str or 1
+            The column or array that holds them; 1 appends ones, for the other side of the
+            product. By default what the model tells, else the only one called a bias.
+        allow_pickle : bool
+            Read pickles, which can run any code: only from whom you trust.
         attributes : frame, Arrow table or path
             More columns, joined on id; the source's own further columns are attributes anyway.
         attributes_ids : str
@@ -149,6 +164,10 @@ class Table(Reads):
             ids=ids,
             vectors=vectors,
             format=format,
+            biases=None if biases is None else str(biases),
+            fold=choice(Bias, bias, "bias") is Bias.FOLD,
+            data=X,
+            allow_pickle=allow_pickle,
             attributes=attributes,
             attributes_ids=attributes_ids,
             id_type=choice(IdType, id_type, "id type"),

@@ -57,6 +57,13 @@ class IdType(StrEnum):
     TEXT = "text"
 
 
+class Bias(StrEnum):
+    """What becomes of the biases beside factors: an attribute, or the last component too."""
+
+    KEEP = "keep"
+    FOLD = "fold"
+
+
 class Status(StrEnum):
     """The life of a version; queries see `ready` ones only."""
 

@@ -40,6 +40,10 @@ class Options:
     ids: object = None
     vectors: str | None = None
     format: str | None = None
+    biases: str | None = None
+    fold: bool = False
+    data: object = None
+    allow_pickle: bool = False
     attributes: object = None
     attributes_ids: str | None = None
     id_type: IdType | None = None

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ..catalog import VersionRow
 from ..errors import BadInput, DuplicateId, EmbstoreError
 from ..readers import open_source
-from ..readers.base import ID, Opened
+from ..readers.base import ID, Opened, Wanted
 from ..types import IdType
 from .ids import to_id_type
 from .options import Options
@@ -29,13 +29,16 @@ def several(source: object) -> list[object]:
 
 def open_one(source: object, options: Options) -> AbstractContextManager[Opened]:
     """Open one source as the options say."""
-    return open_source(
-        source,
+    wanted = Wanted(
         ids=options.ids,
         vectors=options.vectors,
-        format=options.format,
         id_type=options.id_type,
+        biases=options.biases,
+        fold=options.fold,
+        data=options.data,
+        allow_pickle=options.allow_pickle,
     )
+    return open_source(source, wanted, format=options.format)
 
 
 def parts_of(first: Opened, more: Sequence[object], options: Options) -> Iterator[Opened]:

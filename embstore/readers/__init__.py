@@ -16,71 +16,68 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput, InvalidQuery
-from ..types import IdType
 from .base import EMBEDDING, ID, Opened, Wanted
-from .formats import FORMATS, Format, detect, formats
-from .idfile import id_array
+from .bias import folded
+from .files.npy import read_matrix
+from .ids import id_array
 from .layout import check_id_type, listed
-from .npy import read_matrix
-from .objects import open_object, to_table
+from .objects.plain import open_object, to_table
+from .registry import Format, Model, format_of, formats, models
 from .source import File, reading
 
 __all__ = [
-    "FORMATS",
     "Format",
+    "Model",
     "Opened",
-    "detect",
+    "Wanted",
     "formats",
+    "models",
     "open_source",
     "read_attributes",
     "read_queries",
 ]
 
 
+_NOTHING_SAID = Wanted()
+
+
 @contextmanager
 def open_source(
     source: object,
+    wanted: Wanted = _NOTHING_SAID,
     *,
-    ids: object = None,
-    vectors: str | None = None,
     format: str | None = None,
-    id_type: IdType | None = None,
 ) -> Iterator[Opened]:
     """Open a path or an object as a context manager that gives an `Opened`.
 
     Parameters
     ----------
-    source : path, array, frame, Arrow table or stream, or mapping
-    ids : array, path or str
-        The ids, a file of them, or the name of the column or array inside that holds them.
-    vectors : str
-        The column or array that holds the vectors; by default the only one that can.
+    source : path, array, frame, Arrow table or stream, mapping, or trained model
+    wanted : Wanted
+        What the user said about it.
     format : str
-        One of `FORMATS`.
-    id_type : IdType
-        What the ids will become, where a text file leaves the choice.
+        The name of one of `formats`.
 
     Raises
     ------
     BadInput, NotFound, InvalidQuery
     """
-    wanted = Wanted(ids, vectors, id_type)
     if not isinstance(source, str | os.PathLike):
-        yield open_object(source, wanted)
+        yield _finished(open_object(source, wanted), wanted)
         return
     file = File.find(source)
-    chosen = _format(file, format)
+    chosen = format_of(file, format)
     with ExitStack() as held:
         with reading(file.name, chosen.title):
             opened = chosen.open(file, wanted, held)
-        yield replace(opened, batches=file.guarded(opened.batches, chosen.title))
+        guarded = replace(opened, batches=file.guarded(opened.batches, chosen.title))
+        yield _finished(guarded, wanted)
 
 
-def _format(file: File, named: str | None) -> Format:
-    name = named or detect(file)
-    if name not in FORMATS:
-        raise InvalidQuery(f"there is no format {name!r}: use {', '.join(FORMATS)}")
-    return FORMATS[name]
+def _finished(opened: Opened, wanted: Wanted) -> Opened:
+    if wanted.biases and not wanted.fold:
+        raise InvalidQuery("biases= (--biases) says which to fold: add bias='fold' (--bias fold)")
+    return folded(opened, wanted.biases) if wanted.fold else opened
 
 
 def read_attributes(source: object, *, ids: str | None = None) -> pa.Table:
@@ -98,7 +95,7 @@ def read_attributes(source: object, *, ids: str | None = None) -> pa.Table:
     """
     if isinstance(source, str | os.PathLike):
         file = File.find(source)
-        name, chosen = file.name, _format(file, None)
+        name, chosen = file.name, format_of(file, None)
         if chosen.read is None:
             able = ", ".join(each.name for each in formats() if each.read)
             raise BadInput(
@@ -141,8 +138,9 @@ def read_queries(path: str) -> tuple[list[Any], Any]:
     BadInput, NotFound
     """
     file = File.find(path)
-    if detect(file) == "npy":
-        with reading(file.name, FORMATS["npy"].title):
+    chosen = format_of(file, None)
+    if chosen.name == "npy":
+        with reading(file.name, chosen.title):
             matrix = read_matrix(file)
         return list(range(1, len(matrix) + 1)), matrix
     with open_source(path) as opened:

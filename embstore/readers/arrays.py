@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID
+from .base import EMBEDDING, ID, Ids
 from .layout import listed
 
 
@@ -149,7 +149,7 @@ def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def matrix_schema(
-    ids: pa.Array, dtype: np.dtype[Any], dim: int, extra: Mapping[str, pa.Array] | None = None
+    ids: Ids, dtype: np.dtype[Any], dim: int, extra: Mapping[str, pa.Array] | None = None
 ) -> pa.Schema:
     """Return the schema of `matrix_batches`."""
     component = pa.from_numpy_dtype(component_type(dtype))
@@ -159,7 +159,7 @@ def matrix_schema(
 
 def matrix_batches(
     blocks: Iterator[NDArray[Any]],
-    ids: pa.Array,
+    ids: Ids,
     schema: pa.Schema,
     extra: Mapping[str, pa.Array] | None = None,
 ) -> Iterator[pa.RecordBatch]:

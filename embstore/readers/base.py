@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
+from ..errors import BadInput
 from ..types import IdType
 
 ID = "id"
@@ -36,11 +39,23 @@ class Wanted:
         The column or array that holds the vectors.
     id_type : IdType or None
         What the ids will become, where a text file leaves the choice.
+    biases : str or None
+        The column or array of biases to fold, ``"1"`` for ones.
+    fold : bool
+        Append the biases to the vectors.
+    data : object
+        What a fitted transformer is to transform: a matrix, a frame, or a path to one.
+    allow_pickle : bool
+        The user trusts the file with running code.
     """
 
     ids: object = None
     vectors: str | None = None
     id_type: IdType | None = None
+    biases: str | None = None
+    fold: bool = False
+    data: object = None
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,13 @@ class Opened:
         How a person finds row i (from 0) of the source: "{unit} {first + i}".
     provenance : mapping
         What the reader can tell about the source (format, size, ...); JSON types only.
+    trainer : str or None
+        What made the vectors, where the source tells: ``gensim.Word2Vec``.
+    params, metrics : mapping
+        What the source tells of how they were made and how well; JSON types only.
+    biases : str or None
+        The attribute that ``bias="fold"`` takes, ``"1"`` for ones; None where the reader cannot
+        tell.
     """
 
     name: str
@@ -71,8 +93,45 @@ class Opened:
     unit: str = "row"
     first: int = 1
     provenance: Mapping[str, object] = field(default_factory=dict)
+    trainer: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    biases: str | None = None
 
     @property
     def dim(self) -> int:
         """Components of each vector."""
         return int(self.schema.field(EMBEDDING).type.list_size)
+
+
+class RowNumbers:
+    """The ids 0, 1, 2, ... of however many rows there are."""
+
+    name = "row-number"
+    type = pa.int64()
+
+    def slice(self, at: int, count: int) -> pa.Array:
+        """Return the ids of ``count`` rows."""
+        return pa.array(np.arange(at, at + count))
+
+
+Ids: TypeAlias = "pa.Array | RowNumbers"
+
+
+def check_count(name: str, rows: int, ids: Ids) -> None:
+    """Refuse another number of ids than there are vectors.
+
+    Raises
+    ------
+    BadInput
+    """
+    if not isinstance(ids, RowNumbers) and len(ids) != rows:
+        raise count_mismatch(name, rows, len(ids))
+
+
+def count_mismatch(name: str, vectors: int, ids: int, more: str = "") -> BadInput:
+    """Build the error for ids that do not fit their vectors."""
+    return BadInput(
+        f"{name}: there are {ids} ids for {more}{vectors} vectors; give one id per vector",
+        source=name,
+    )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID, batch_rows
+from .base import EMBEDDING, ID, Ids, batch_rows, check_count, count_mismatch
 from .layout import Layout, is_text, is_vector
 
 MAX_BIGINT = 2**63 - 1
@@ -23,7 +23,7 @@ class Conversion:
 
     Parameters
     ----------
-    outside : pyarrow.Array or None
+    outside : Ids or None
         The ids, where they come from elsewhere.
     whole_ids : bool
         The ids are text that must be integers.
@@ -35,7 +35,7 @@ class Conversion:
         schema: pa.Schema,
         dim: int,
         name: str,
-        outside: pa.Array | None = None,
+        outside: Ids | None = None,
         whole_ids: bool = False,
     ) -> None:
         self.chosen, self.dim = chosen, dim
@@ -62,8 +62,8 @@ class Conversion:
                 part = batch.slice(at, step)
                 yield self._convert(part)
                 self._rows += part.num_rows
-        if self._outside is not None and self._rows != len(self._outside):
-            raise count_mismatch(self._name, self._rows, len(self._outside))
+        if self._outside is not None:
+            check_count(self._name, self._rows, self._outside)
 
     def _convert(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if self._outside is None:
@@ -71,9 +71,8 @@ class Conversion:
         else:
             ids = self._outside.slice(self._rows, batch.num_rows)
             if len(ids) != batch.num_rows:
-                raise count_mismatch(
-                    self._name, self._rows + batch.num_rows, len(self._outside), "at least "
-                )
+                given = self._rows + len(ids)
+                raise count_mismatch(self._name, self._rows + batch.num_rows, given, "at least ")
         arrays = [ids, self._vectors([batch.column(each) for each in self.chosen.vectors], ids)]
         for each in self.chosen.attributes:
             column = batch.column(each)
@@ -198,14 +197,6 @@ def beyond_bigint(ids: pa.Array) -> int | None:
         return None
     large = _where(pc.greater(ids, pa.scalar(MAX_BIGINT, pa.uint64())))
     return int(large[0]) if len(large) else None
-
-
-def count_mismatch(name: str, vectors: int, ids: int, more: str = "") -> BadInput:
-    """Build the error for ids that do not fit their vectors."""
-    return BadInput(
-        f"{name}: there are {ids} ids for {more}{vectors} vectors; give one id per vector",
-        source=name,
-    )
 
 
 def component_type(kinds: Sequence[pa.DataType]) -> pa.DataType:

@@ -109,6 +109,19 @@ class File:
             limit = max(FREE_BYTES, MAX_RATIO * self.size)
             return aside(self.stream(meanwhile), self.name, limit, held)
 
+    def local(self, held: ExitStack) -> Path:
+        """Return a path for libraries that open files by themselves; a packed one is copied aside.
+
+        Raises
+        ------
+        BadInput
+            When it grows beyond all reason.
+        """
+        if self.packed is None:
+            return self.path
+        copy = self.seekable(held)
+        return Path(f"/dev/fd/{copy.fileno()}")
+
     def guarded(self, batches: Iterator[pa.RecordBatch], what: str) -> Iterator[pa.RecordBatch]:
         """Pass on the batches; whatever goes wrong becomes one sentence that names this file.
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from .base import ID, Opened, Wanted
+from .base import ID, Ids, Opened, Wanted
 from .columns import Conversion, parse_texts
-from .idfile import id_array, outside_ids
+from .ids import id_array, outside_ids
 from .layout import Layout, is_text, is_vector, layout, pandas_index
 
 # Two numbers or more, with or without brackets.
@@ -59,7 +59,7 @@ def opened_table(
     )
 
 
-def ids_beside(schema: pa.Schema, wanted: Wanted) -> pa.Array | None:
+def ids_beside(schema: pa.Schema, wanted: Wanted) -> Ids | None:
     """Return the ids that are in no column: given apart, or the named range of a pandas frame."""
     index = pandas_index(schema)
     if isinstance(index, tuple):

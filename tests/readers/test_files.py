@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embstore import BadInput, EmbstoreError
-from embstore.readers import FORMATS, open_source, read_attributes
+from embstore.readers import Wanted, formats, open_source, read_attributes
 from tests.fix_data import clusters
 
 VECTORS = clusters(20, 5)
@@ -105,11 +105,11 @@ FILES: dict[str, Callable[[], bytes]] = {
 }
 
 
-def read(path: Path, **how: Any) -> tuple[list[Any], Any]:
-    with open_source(path, **how) as opened:
+def read(path: Path, format: str | None = None, **how: Any) -> tuple[list[Any], Any]:
+    with open_source(path, Wanted(**how), format=format) as opened:
         batches = list(opened.batches)
         for batch in batches:
-            batch.validate(full=True)
+            batch.validate()
             assert batch.schema == opened.schema
     ids = [key for batch in batches for key in batch.column("id").to_pylist()]
     flat = np.concatenate([np.asarray(batch.column("embedding").flatten()) for batch in batches])
@@ -178,7 +178,7 @@ def test_npz_chooses_by_name(tmp_path: Path) -> None:
         BadInput, match=r"could be 'item_factors', 'user_factors'; say with --vectors"
     ):
         read(tmp_path / "m.npz")
-    with open_source(tmp_path / "m.npz", vectors="item_factors") as opened:
+    with open_source(tmp_path / "m.npz", Wanted(vectors="item_factors")) as opened:
         assert opened.schema.names == ["id", "embedding", "item_bias"]
     assert read(tmp_path / "m.npz", vectors="user_factors")[0] == [100, 101, 102, 103]
     with pytest.raises(BadInput, match="no two-dimensional array 'nothing'"):
@@ -198,7 +198,7 @@ def test_attributes_keep_their_columns(tmp_path: Path) -> None:
     path.write_text("title,item,v0,v1,year\nA,1,1,2,1999\nB,2,3,4,\n")
     with pytest.raises(BadInput, match="ids could be 'title', 'item', 'year'; say with --ids"):
         read(path)
-    with open_source(path, ids="item") as opened:
+    with open_source(path, Wanted(ids="item")) as opened:
         assert opened.schema.names == ["id", "embedding", "title", "year"]
         assert next(opened.batches).column("year").to_pylist() == [1999, None]
     assert read_attributes(path, ids="item").column_names == ["id", "title", "v0", "v1", "year"]
@@ -430,10 +430,10 @@ def test_damaged_files_never_crash(tmp_path: Path, name: str, data: st.DataObjec
     path = tmp_path / name
     path.write_bytes(whole)
     try:
-        read(path, **({"ids": range(20)} if name == "a.npy" else {}))
+        read(path, ids=range(20) if name == "a.npy" else None)
     except EmbstoreError as error:
         assert "\n" not in str(error)
 
 
 def test_every_format_has_help() -> None:
-    assert all(each.help and each.endings for each in FORMATS.values())
+    assert all(each.help and each.endings for each in formats())

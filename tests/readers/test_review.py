@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from embstore import BadInput, EmbstoreError
-from embstore.readers import open_source
+from embstore.readers import Wanted, open_source
 
 
-def read(source: Any, **how: Any) -> pa.Table:
-    with open_source(source, **how) as opened:
+def read(source: Any, format: str | None = None, **how: Any) -> pa.Table:
+    with open_source(source, Wanted(**how), format=format) as opened:
         batches = list(opened.batches)
         assert all(batch.schema == opened.schema for batch in batches)
         return pa.Table.from_batches(batches, opened.schema)

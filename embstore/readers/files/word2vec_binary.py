@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import BadInput
-from ..types import MAX_DIM, MAX_ID_BYTES
-from .base import Opened, Wanted, batch_rows
-from .source import CHUNK, File
-from .word2vec import check_no_columns, header, no_header, word_schema
+from ...errors import BadInput
+from ...types import MAX_DIM, MAX_ID_BYTES
+from ..base import Opened, Wanted, batch_rows
+from ..registry import Format
+from ..source import CHUNK, File
+from .word2vec import check_no_columns, header, is_binary, no_header, word_schema
 
 _MAX_HEADER = 24
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -108,3 +109,15 @@ def _bad_word(name: str, row: int, problem: str) -> BadInput:
         source=name,
         row=row + 1,
     )
+
+
+FORMATS = (
+    Format(
+        "word2vec-binary",
+        "word2vec binary",
+        (".bin",),
+        "the binary form of the word2vec tool",
+        open_word2vec_binary,
+        lambda head, _: is_binary(head),
+    ),
+)

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
-from .layout import is_vector
-from .source import CHUNK, File
-from .tables import opened_table
+from ..base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
+from ..layout import is_vector
+from ..registry import Format
+from ..source import CHUNK, File
+from ..tables import opened_table
 
 # Through a buffer, Arrow believes what a page says of its size: 2 KB that claim 2 GB cost that
 # much and 6 s. Without one it reads a column of a row group whole, which a small file can afford.
@@ -56,3 +57,16 @@ def _rows(parquet: Any) -> int:
                 dims.append(len(first.column(0)[0]))
     columns = sum(pa.types.is_floating(each.type) for each in parquet.schema_arrow)
     return min(MAX_BATCH_ROWS, batch_rows(max(*dims, columns)))
+
+
+FORMATS = (
+    Format(
+        "parquet",
+        "Parquet",
+        (".parquet", ".pq"),
+        "a column of lists, or one column per dimension",
+        open_parquet,
+        lambda head, _: head.startswith(b"PAR1"),
+        read=lambda file, _: read_parquet(file),
+    ),
+)

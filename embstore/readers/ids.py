@@ -1,9 +1,13 @@
-"""Ids from elsewhere: an array, or a file (.npy, one id a line, or a table's column)."""
+"""Ids from elsewhere: an array, a vocabulary, the row numbers, or a file of them.
+
+A file is .npy, a table with an id column, a JSON vocabulary or list, or text with one id a line.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,20 +15,24 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput, NotFound
+from .base import Ids, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
 from .source import File, reading
 
+# A text that is called otherwise has an id a line, whatever it looks like.
+_TABLES = {".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"}
 _HELP = "ids are integers or text, one per vector"
 
 
-def outside_ids(ids: object, names: Sequence[str]) -> pa.Array | None:
+def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
     """Return ids given apart from the source; None when they are inside it.
 
     Parameters
     ----------
     ids : object
-        What the user gave; a str that is one of ``names`` is inside.
+        What the user gave; a str that is one of ``names`` is inside. A mapping is a vocabulary:
+        its values are the row numbers from 0. ``"row-number"`` counts the rows.
 
     Raises
     ------
@@ -32,8 +40,12 @@ def outside_ids(ids: object, names: Sequence[str]) -> pa.Array | None:
     """
     if ids is None or (isinstance(ids, str) and ids in names):
         return None
+    if isinstance(ids, Mapping):
+        return vocabulary(ids, "ids")
     if not isinstance(ids, str | os.PathLike):
         return id_array(ids, "ids")
+    if ids == RowNumbers.name:
+        return RowNumbers()
     try:
         return read_ids(ids)
     except NotFound as error:
@@ -77,6 +89,31 @@ def id_array(ids: Any, name: str) -> pa.Array:
     return array.cast(pa.int64())
 
 
+def vocabulary(rows: Mapping[Any, Any], name: str) -> pa.Array:
+    """Return the keys of a mapping of id to row number, in the order of the rows.
+
+    Raises
+    ------
+    BadInput
+        When the values are not 0, 1, 2, ... each once.
+    """
+    numbers = np.asarray(list(rows.values()))
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise BadInput(f"{name}: a vocabulary gives each id a row number from 0", source=name)
+    order = np.argsort(numbers, kind="stable")
+    wrong = np.flatnonzero(numbers[order] != np.arange(len(order)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise BadInput(
+            f"{name}: row {row} (from 0) has no id of its own in the vocabulary; give every row"
+            " exactly one id, also a padding row",
+            source=name,
+            row=row,
+        )
+    keys = list(rows)
+    return id_array([keys[i] for i in order], name)
+
+
 def _as_arrow(ids: Any) -> pa.Array:
     if isinstance(ids, range):
         ids = np.arange(ids.start, ids.stop, ids.step, dtype=np.int64)
@@ -99,27 +136,47 @@ def _as_arrow(ids: Any) -> pa.Array:
 
 
 def read_ids(given: str | os.PathLike[str]) -> pa.Array:
-    """Read a file of ids: .npy, a table with an id column, or text with one id a line.
+    """Read a file of ids: .npy, a table, a JSON vocabulary or list, or text with an id a line.
 
     Raises
     ------
     BadInput, NotFound
     """
-    from . import detect, read_attributes
-    from .npy import read_ids as read_npy_ids
+    from . import read_attributes
+    from .files.npy import read_ids as read_npy_ids
+    from .registry import formats
 
     file = File.find(given)
-    format = detect(file, text_default="lines")
-    if format == "npy":
+    head = file.head()
+    told = [each.name for each in formats() if each.sniff and each.sniff(head, file)]
+    if "npy" in told:
         with reading(file.name, "a .npy array of ids"):
             ids = id_array(read_npy_ids(file), file.name)
-    elif format == "lines":
+    elif (listed := _json(file)) is not None:
+        ids = listed
+    elif file.ending in _TABLES or {"parquet", "arrow"} & set(told):
+        ids = id_array(read_attributes(given).column(0), file.name)
+    else:
         with reading(file.name, "ids, one a line"):
             ids = _lines(file)
-    else:
-        ids = id_array(read_attributes(given).column(0), file.name)
     file.check_unchanged()
     return ids
+
+
+def _json(file: File) -> pa.Array | None:
+    """Read a list of ids, or a vocabulary; None if the file is called otherwise or is lines."""
+    if file.ending != ".json":
+        return None
+    with ExitStack() as held:
+        try:
+            found = json.loads(file.seekable(held).read().decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            return None  # JSON lines
+    if isinstance(found, list):
+        return id_array(found, file.name)
+    if isinstance(found, dict) and all(type(each) is int for each in found.values()):
+        return vocabulary(found, file.name)
+    return None
 
 
 def _lines(file: File) -> pa.Array:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadInput
-from .arrays import Kind, choose, matrix_batches, matrix_schema, value_array
-from .base import Opened, Wanted
-from .columns import count_mismatch
-from .idfile import id_array, outside_ids
+from ...errors import BadInput
+from ..arrays import Kind, choose, matrix_batches, matrix_schema, value_array
+from ..base import Opened, Wanted, check_count
+from ..ids import id_array, outside_ids
+from ..registry import Format
+from ..source import FREE_BYTES, MAX_RATIO, File, read_exactly
 from .npy import Header, blocks, read_header
-from .source import FREE_BYTES, MAX_RATIO, File, read_exactly
 
 _MEMBER = re.compile(r"[A-Za-z0-9_.\-]+\.npy")
 # No model has so many arrays, and each costs a look at its header.
@@ -36,8 +36,7 @@ def open_npz(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         keys = id_array(_whole(archive, chosen.ids, file.name), f"{file.name} ({chosen.ids})")
     assert keys is not None
     rows, dim = headers[chosen.vectors].shape
-    if len(keys) != rows:
-        raise count_mismatch(file.name, rows, len(keys))
+    check_count(file.name, rows, keys)
     extra = {each: value_array(_whole(archive, each, file.name)) for each in chosen.attributes}
     schema = matrix_schema(keys, headers[chosen.vectors].dtype, dim, extra)
     member = held.enter_context(archive.open(f"{chosen.vectors}.npy"))
@@ -73,12 +72,6 @@ def _headers(archive: zipfile.ZipFile, file: File) -> dict[str, Header]:
 
 
 def _check_members(members: list[zipfile.ZipInfo], file: File) -> None:
-    if any(info.filename.endswith("data.pkl") for info in members):
-        raise BadInput(
-            f"{file.name} is a PyTorch file, which holds a pickle and is not read: save the vectors"
-            " with numpy.savez or as Parquet",
-            source=file.name,
-        )
     if len(members) > _MAX_MEMBERS:
         raise BadInput(f"{file.name} has {len(members)} members: it is no .npz", source=file.name)
     names = set()
@@ -109,3 +102,15 @@ def _whole(archive: zipfile.ZipFile, member: str, name: str) -> NDArray[Any]:
         data = read_exactly(stream, header.nbytes, name)
         stream.read(1)  # makes zipfile check the member's CRC
     return np.frombuffer(data, header.dtype)
+
+
+FORMATS = (
+    Format(
+        "npz",
+        "a .npz file",
+        (".npz",),
+        "numpy arrays: vectors, ids, biases",
+        open_npz,
+        lambda head, _: head.startswith((b"PK\x03\x04", b"PK\x05\x06")),
+    ),
+)

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 import numpy as np
 import pyarrow as pa
 
-from ..errors import BadInput
-from ..types import MAX_DIM
-from .base import EMBEDDING, ID, Opened, Wanted, batch_rows
-from .columns import even
-from .source import File
-from .textual import Dialect, open_text
+from ...errors import BadInput
+from ...types import MAX_DIM
+from ..base import EMBEDDING, ID, Opened, Wanted, batch_rows
+from ..columns import even
+from ..registry import Format
+from ..source import File
+from ..textual import Dialect, open_text
 
 _HEADER = re.compile(rb"([0-9]{1,12}) ([0-9]{1,6}) ?\r?\n")
 _NUMBER = re.compile(
@@ -148,3 +149,15 @@ def no_header(file: File) -> BadInput:
 def word_schema(dim: int) -> pa.Schema:
     """Return the schema of both forms."""
     return pa.schema([(ID, pa.string()), (EMBEDDING, pa.list_(pa.float32(), dim))])
+
+
+FORMATS = (
+    Format(
+        "word2vec",
+        "word2vec text",
+        (".vec", ".txt", ".w2v"),
+        "a word and its numbers a line, with a header (word2vec, fastText .vec) or without (GloVe)",
+        open_word2vec,
+        lambda head, _: header(head) is not None and not is_binary(head),
+    ),
+)

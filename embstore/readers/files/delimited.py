@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 
 import pyarrow as pa
 
-from ..errors import BadInput
-from .base import ID, Opened, Wanted
-from .columns import as_integers
-from .source import File
-from .tables import chosen_columns, ids_beside, opened_table
-from .textual import Dialect, open_text, read_text
+from ...errors import BadInput
+from ..base import ID, Opened, Wanted
+from ..columns import as_integers
+from ..registry import Format
+from ..source import File
+from ..tables import chosen_columns, ids_beside, opened_table
+from ..textual import Dialect, open_text, read_text
 
 
 def open_delimited(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -84,3 +86,17 @@ def _types(file: File, dialect: Dialect, wanted: Wanted) -> tuple[dict[str, pa.D
         return types, False
     texts = _first_block(file, dialect, {chosen.id: pa.string()}).column(chosen.id).drop_null()
     return types, len(texts) > 0 and as_integers(texts) is not None
+
+
+FORMATS = (
+    Format(
+        "csv",
+        "CSV",
+        (".csv", ".tsv", ".tab"),
+        "CSV or TSV with a header line; columns as in Parquet, or lists as text",
+        open_delimited,
+        lambda head, _: re.match(rb"[^\n\x00]*[,\t][^\n\x00]*\n", head) is not None,
+        weak=True,
+        read=read_delimited,
+    ),
+)

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..errors import BadInput
-from .arrays import check_vectors, matrix_batches, matrix_schema
-from .base import Opened, Wanted, batch_rows
-from .columns import count_mismatch
-from .idfile import outside_ids
-from .source import File, aside, read_exactly
+from ...errors import BadInput
+from ..arrays import check_vectors, matrix_batches, matrix_schema
+from ..base import Opened, Wanted, batch_rows, check_count
+from ..ids import outside_ids
+from ..matrices import need_ids
+from ..registry import Format
+from ..source import File, aside, read_exactly
 
 MAGIC = b"\x93NUMPY"
 # numpy writes 64 to some hundred bytes.
@@ -152,18 +153,12 @@ def open_npy(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         raise BadInput(
             f"{file.name} is one array without a name: leave --vectors out", source=file.name
         )
-    keys = outside_ids(wanted.ids, ())
-    if keys is None:
-        raise BadInput(
-            f"{file.name} holds vectors only: give their ids with --ids FILE (ids= in Python)",
-            source=file.name,
-        )
+    keys = need_ids(outside_ids(wanted.ids, ()), file.name)
     stream = file.stream(held)
     header = _checked_header(file, stream)
     check_vectors(header.shape, header.dtype, file.name)
     rows, dim = header.shape
-    if len(keys) != rows:
-        raise count_mismatch(file.name, rows, len(keys))
+    check_count(file.name, rows, keys)
     schema = matrix_schema(keys, header.dtype, dim)
     batches = matrix_batches(blocks(stream, header, file.name, held), keys, schema)
     return Opened(file.name, schema, batches, rows, provenance=file.provenance("npy"))
@@ -213,3 +208,15 @@ def _checked_header(file: File, stream: Any) -> Header:
             source=file.name,
         )
     return header
+
+
+FORMATS = (
+    Format(
+        "npy",
+        "a .npy array",
+        (".npy",),
+        "one numpy matrix; its ids from --ids",
+        open_npy,
+        lambda head, _: head.startswith(MAGIC),
+    ),
+)

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as json
 
-from ..errors import BadInput
-from .base import Opened, Wanted
-from .layout import is_vector
-from .source import File
-from .tables import chosen_columns, ids_beside, opened_table
-from .textual import BLOCK
+from ...errors import BadInput
+from ..base import Opened, Wanted
+from ..layout import is_vector
+from ..registry import Format
+from ..source import File
+from ..tables import chosen_columns, ids_beside, opened_table
+from ..textual import BLOCK
 
 
 def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -142,3 +143,16 @@ def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:
         source=name,
         row=row,
     )
+
+
+FORMATS = (
+    Format(
+        "jsonl",
+        "JSON lines",
+        (".jsonl", ".ndjson", ".json"),
+        "JSON objects, one a line; the vector an array",
+        open_jsonl,
+        lambda head, _: re.match(rb"(\xef\xbb\xbf)?\s*\{", head) is not None,
+        read=lambda file, _: read_jsonl(file),
+    ),
+)

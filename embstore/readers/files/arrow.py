@@ -12,9 +12,10 @@ from contextlib import ExitStack
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from .base import Opened, Wanted
-from .source import File
-from .tables import opened_table
+from ..base import Opened, Wanted
+from ..registry import Format
+from ..source import File
+from ..tables import opened_table
 
 MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
@@ -48,3 +49,16 @@ def _checked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Offsets in the file are taken on trust otherwise, to the point of a crash.
         batch.validate(full=True)
         yield batch
+
+
+FORMATS = (
+    Format(
+        "arrow",
+        "Arrow",
+        (".arrow", ".feather", ".arrows"),
+        "Arrow IPC file or stream, Feather; columns as in Parquet",
+        open_arrow,
+        lambda head, _: head.startswith((MAGIC, STREAM_MAGIC)),
+        read=lambda file, _: read_arrow(file),
+    ),
+)

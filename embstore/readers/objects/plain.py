@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..errors import BadInput
-from .arrays import Kind, check_vectors, choose, matrix_batches, matrix_schema, value_array
-from .base import Opened, Wanted, batch_rows
-from .columns import count_mismatch
-from .idfile import id_array, outside_ids
-from .source import reading
-from .tables import opened_table
+from ...errors import BadInput
+from ..arrays import Kind, check_vectors, choose, matrix_batches, matrix_schema, value_array
+from ..base import Opened, Wanted, batch_rows
+from ..ids import id_array, outside_ids
+from ..matrices import need_ids, open_matrix
+from ..registry import model_of
+from ..source import reading
+from ..tables import opened_table
 
 _OTHERWISE = "mend it and load again"
 
@@ -31,8 +33,11 @@ def open_object(source: Any, wanted: Wanted) -> Opened:
     """
     name = "array" if isinstance(source, np.ndarray) else type(source).__name__
     name = "mapping" if isinstance(source, Mapping) else name
-    with reading(name, "vectors", _OTHERWISE):
-        if isinstance(source, Mapping):
+    model = model_of(source)
+    with reading(name, model.title if model else "vectors", _OTHERWISE):
+        if model is not None:
+            opened = model.open(source, wanted)
+        elif isinstance(source, Mapping):
             opened = _mapping(source, wanted)
         elif isinstance(source, np.ndarray):
             opened = _array(source, wanted)
@@ -41,16 +46,11 @@ def open_object(source: Any, wanted: Wanted) -> Opened:
         else:
             raise BadInput(
                 f"{name} cannot be loaded: give a path, an array with ids=, a frame, an Arrow table"
-                " or stream, or a mapping of id to vector",
+                " or stream, a mapping of id to vector, or a trained model of those that"
+                " embstore formats lists",
                 source=name,
             )
-    return Opened(
-        opened.name,
-        opened.schema,
-        _guarded(opened.batches, name),
-        opened.rows,
-        provenance=opened.provenance,
-    )
+    return replace(opened, batches=_guarded(opened.batches, opened.name))
 
 
 def _guarded(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
@@ -91,25 +91,8 @@ def _array(source: NDArray[Any], wanted: Wanted) -> Opened:
     if isinstance(source, np.ma.MaskedArray):
         raise BadInput("array has a mask: fill it or remove its rows first", source="array")
     check_vectors(source.shape, source.dtype, "array")
-    keys = outside_ids(wanted.ids, ())
-    if keys is None:
-        raise BadInput(
-            "array holds vectors only: give their ids with ids= (--ids FILE)", source="array"
-        )
-    return _matrix("array", np.asarray(source), keys, {}, "array")
-
-
-def _matrix(
-    name: str, matrix: NDArray[Any], keys: pa.Array, extra: dict[str, pa.Array], format: str
-) -> Opened:
-    rows, dim = matrix.shape
-    if len(keys) != rows:
-        raise count_mismatch(name, rows, len(keys))
-    schema = matrix_schema(keys, matrix.dtype, dim, extra)
-    step = batch_rows(dim)
-    blocks = (matrix[at : at + step] for at in range(0, rows, step))
-    batches = matrix_batches(blocks, keys, schema, extra)
-    return Opened(name, schema, batches, rows, provenance={"format": format})
+    keys = need_ids(outside_ids(wanted.ids, ()), "array")
+    return open_matrix("array", np.asarray(source), keys, {}, {"format": "array"})
 
 
 def _mapping(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
@@ -172,7 +155,7 @@ def _named_arrays(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
         keys = id_array(named[chosen.ids], f"mapping ({chosen.ids})")
     assert keys is not None
     extra = {each: value_array(named[each]) for each in chosen.attributes}
-    return _matrix("mapping", named[chosen.vectors], keys, extra, "arrays")
+    return open_matrix("mapping", named[chosen.vectors], keys, extra, {"format": "arrays"})
 
 
 def _plain(value: Any) -> NDArray[Any]:
