@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID, Ids
+from .base import EMBEDDING, ID, Ids, Picked
 from .layout import listed
 
 
@@ -168,13 +168,15 @@ def matrix_batches(
     target = np.dtype(kind.value_type.to_pandas_dtype())
     at = 0
     for block in blocks:
+        beside = [values.slice(at, len(block)) for values in (extra or {}).values()]
+        keys = ids.slice(at, len(block))
+        at += len(block)
+        if isinstance(ids, Picked):
+            rows = ids.within(at - len(block), len(block))
+            block, beside = block[rows], [values.take(pa.array(rows)) for values in beside]
         flat = pa.array(np.ascontiguousarray(block, dtype=target).reshape(-1))
         vectors = pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
-        beside = [values.slice(at, len(block)) for values in (extra or {}).values()]
-        yield pa.RecordBatch.from_arrays(
-            [ids.slice(at, len(block)), vectors, *beside], schema=schema
-        )
-        at += len(block)
+        yield pa.RecordBatch.from_arrays([keys, vectors, *beside], schema=schema)
 
 
 def value_array(values: NDArray[Any]) -> pa.Array:

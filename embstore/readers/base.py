@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ..errors import BadInput
 from ..types import IdType
@@ -115,17 +116,52 @@ class RowNumbers:
         return pa.array(np.arange(at, at + count))
 
 
-Ids: TypeAlias = "pa.Array | RowNumbers"
+class Picked:
+    """Ids of some rows, as a vocabulary gives them; the rows without an id are left out.
+
+    Attributes
+    ----------
+    type : pyarrow.DataType
+    rows : array (n,), int64
+        Their numbers from 0, ascending.
+    """
+
+    def __init__(self, keys: pa.Array, rows: NDArray[np.int64]) -> None:
+        self.type, self.rows = keys.type, rows
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def slice(self, at: int, count: int) -> pa.Array:
+        """Return the ids of those of the rows ``at`` to ``at + count`` that have one."""
+        first, last = np.searchsorted(self.rows, [at, at + count])
+        return self._keys.slice(first, last - first)
+
+    def within(self, at: int, count: int) -> NDArray[np.int64]:
+        """Return which of the rows ``at`` to ``at + count`` have an id, counted from ``at``."""
+        first, last = np.searchsorted(self.rows, [at, at + count])
+        return self.rows[first:last] - at
+
+
+Ids: TypeAlias = "pa.Array | RowNumbers | Picked"
 
 
 def check_count(name: str, rows: int, ids: Ids) -> None:
-    """Refuse another number of ids than there are vectors.
+    """Refuse another number of ids than there are vectors, and row numbers beyond them.
 
     Raises
     ------
     BadInput
     """
-    if not isinstance(ids, RowNumbers) and len(ids) != rows:
+    if isinstance(ids, Picked):
+        if len(ids) and ids.rows[-1] >= rows:
+            raise BadInput(
+                f"{name} has {rows} rows, and the vocabulary names row {ids.rows[-1]} (from 0): it"
+                " belongs to other vectors",
+                source=name,
+            )
+    elif not isinstance(ids, RowNumbers) and len(ids) != rows:
         raise count_mismatch(name, rows, len(ids))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput, NotFound
-from .base import Ids, RowNumbers
+from .base import Ids, Picked, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
 from .source import File, reading
@@ -89,29 +89,29 @@ def id_array(ids: Any, name: str) -> pa.Array:
     return array.cast(pa.int64())
 
 
-def vocabulary(rows: Mapping[Any, Any], name: str) -> pa.Array:
+def vocabulary(rows: Mapping[Any, Any], name: str) -> Picked:
     """Return the keys of a mapping of id to row number, in the order of the rows.
 
     Raises
     ------
     BadInput
-        When the values are not 0, 1, 2, ... each once.
+        When the values are no row numbers, or one of them has two ids.
     """
     numbers = np.asarray(list(rows.values()))
-    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or (numbers < 0).any():
         raise BadInput(f"{name}: a vocabulary gives each id a row number from 0", source=name)
     order = np.argsort(numbers, kind="stable")
-    wrong = np.flatnonzero(numbers[order] != np.arange(len(order)))
-    if len(wrong):
-        row = int(wrong[0])
+    keys, numbers = list(rows), numbers[order].astype(np.int64)
+    twice = np.flatnonzero(numbers[1:] == numbers[:-1])
+    if len(twice):
+        first, second = keys[order[twice[0]]], keys[order[twice[0] + 1]]
         raise BadInput(
-            f"{name}: row {row} (from 0) has no id of its own in the vocabulary; give every row"
-            " exactly one id, also a padding row",
+            f"{name}: the vocabulary gives row {numbers[twice[0]]} (from 0) two ids, {first!r} and"
+            f" {second!r}",
             source=name,
-            row=row,
+            id=second,
         )
-    keys = list(rows)
-    return id_array([keys[i] for i in order], name)
+    return Picked(id_array([keys[i] for i in order], name), numbers)
 
 
 def _as_arrow(ids: Any) -> pa.Array:
@@ -135,7 +135,7 @@ def _as_arrow(ids: Any) -> pa.Array:
     return array
 
 
-def read_ids(given: str | os.PathLike[str]) -> pa.Array:
+def read_ids(given: str | os.PathLike[str]) -> Ids:
     """Read a file of ids: .npy, a table, a JSON vocabulary or list, or text with an id a line.
 
     Raises
@@ -151,7 +151,7 @@ def read_ids(given: str | os.PathLike[str]) -> pa.Array:
     told = [each.name for each in formats() if each.sniff and each.sniff(head, file)]
     if "npy" in told:
         with reading(file.name, "a .npy array of ids"):
-            ids = id_array(read_npy_ids(file), file.name)
+            ids: Ids = id_array(read_npy_ids(file), file.name)
     elif (listed := _json(file)) is not None:
         ids = listed
     elif file.ending in _TABLES or {"parquet", "arrow"} & set(told):
@@ -163,7 +163,7 @@ def read_ids(given: str | os.PathLike[str]) -> pa.Array:
     return ids
 
 
-def _json(file: File) -> pa.Array | None:
+def _json(file: File) -> Ids | None:
     """Read a list of ids, or a vocabulary; None if the file is called otherwise or is lines."""
     if file.ending != ".json":
         return None

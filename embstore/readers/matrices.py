@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BadInput
 from .arrays import check_vectors, matrix_batches, matrix_schema, value_array
-from .base import Ids, Opened, Wanted, batch_rows, check_count
+from .base import Ids, Opened, Picked, Wanted, batch_rows, check_count
 from .ids import id_array, outside_ids
 from .layout import listed
 
@@ -135,4 +135,6 @@ def open_matrix(
     step = batch_rows(dim)
     blocks = (matrix[at : at + step] for at in range(0, rows, step))
     batches = matrix_batches(blocks, keys, schema, beside)
+    if isinstance(keys, Picked):
+        rows = len(keys)
     return Opened(name, schema, batches, rows, provenance=provenance)

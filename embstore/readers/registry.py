@@ -111,12 +111,16 @@ _FILES = (
     "parquet",
     "arrow",
     "pickled",
+    "libfm",
     "word2vec_binary",
     "word2vec",
     "jsonl",
     "delimited",
 )
-_OBJECTS: tuple[str, ...] = ()
+_OBJECTS: tuple[str, ...] = (
+    "sklearn",
+    "factorization",
+)
 
 
 @cache

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from .base import ID, Ids, Opened, Wanted
+from .base import ID, Ids, Opened, Picked, Wanted
 from .columns import Conversion, parse_texts
 from .ids import id_array, outside_ids
 from .layout import Layout, is_text, is_vector, layout, pandas_index
@@ -68,7 +68,10 @@ def ids_beside(schema: pa.Schema, wanted: Wanted) -> Ids | None:
             wanted.ids is None and ID not in schema.names
         ):
             return id_array(numbers, label)
-    return outside_ids(wanted.ids, schema.names)
+    ids = outside_ids(wanted.ids, schema.names)
+    if isinstance(ids, Picked):
+        raise BadInput("a vocabulary gives the rows of a matrix their ids; name the id column")
+    return ids
 
 
 def chosen_columns(batch: pa.RecordBatch, name: str, wanted: Wanted, outside: bool) -> Layout:
