@@ -71,6 +71,7 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
     metavar="NAME=VALUE",
     help="A metric of the training; may be repeated.",
 )
+@click.option("--note", metavar="TEXT", help="Whatever should be remembered of this version.")
 @click.option("--promote", is_flag=True, help="Make the version live in the same step.")
 @options.url
 @options.as_json

@@ -99,6 +99,7 @@ class Table(Reads):
         trainer: str | None = None,
         params: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
+        note: str | None = None,
         id_type: str | None = None,
         precision: str | None = None,
         index: str = "hnsw",
@@ -134,7 +135,11 @@ class Table(Reads):
         attributes_ids : str
             Their id column; by default ``id``, else the only one that can be.
         trainer, params, metrics
-            Provenance: what made the vectors, how, and how well. Kept as JSON.
+            Provenance: what made the vectors, how, and how well. Kept as JSON, beside what the
+            source tells by itself.
+        note : str
+            Whatever should be remembered; in ``source`` with the files' names, sizes and sha256,
+            the command, user, host and git commit, and the load's duration.
         id_type : {"bigint", "text"}
             Fixed for the table by its first load; by default what the source has.
         precision : {"float32", "float16"}
@@ -161,6 +166,7 @@ class Table(Reads):
             trainer=trainer,
             params=params or {},
             metrics=metrics or {},
+            note=note,
             ids=ids,
             vectors=vectors,
             format=format,

@@ -18,6 +18,7 @@ from .attributes import SideTable, to_stored
 from .checks import Place
 from .checks import to_stored as to_stored_vectors
 from .checksum import Checksum
+from .circumstances import circumstances
 from .encode import encode
 from .ids import to_id_type
 from .options import Options, Progress
@@ -40,7 +41,9 @@ def fill(
     started = time.monotonic()
     report = options.progress or (lambda _: None)
     checksum, probe = Checksum(), writer.Probe(version.dim)
-    batches = _encoded(version, parts, side, checksum, probe)
+    origins: list[dict[str, object]] = []
+    batches = _encoded(version, parts, side, checksum, probe, origins)
+    asked = circumstances()
 
     def sent() -> Iterator[memoryview]:
         done = 0
@@ -69,8 +72,10 @@ def fill(
         probe.verify(connection, engine, version)
         if twice := index.primary_key(connection, version):
             raise Repeated(twice)
+        indexing = time.monotonic()
         with _watched(connection, connect, report) if options.progress else nullcontext():
             warning = index.build(connection, engine, version, probe.rows)
+        indexed = time.monotonic() - indexing
         index.analyze(connection, version)
         size = connection.execute(
             "SELECT pg_total_relation_size(%s::regclass)",
@@ -78,13 +83,17 @@ def fill(
         ).fetchone()
     if warning:
         options.warn(warning)
-    stats = {"seconds": round(seconds, 3), "rows_per_second": round(probe.rows / seconds)}
+    stats = {
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(probe.rows / seconds),
+        "index_seconds": round(indexed, 3),
+    }
     return dataclasses.replace(
         version,
         rows=probe.rows,
         bytes=size[0] if size else None,
         checksum=str(checksum),
-        source={**version.source, **stats},
+        source={**_source(version, origins), **asked.result(), **stats},
     )
 
 
@@ -94,6 +103,7 @@ def _encoded(
     side: SideTable | None,
     checksum: Checksum,
     probe: writer.Probe,
+    origins: list[dict[str, object]],
 ) -> Iterator[tuple[int, memoryview]]:
     """Checked and encoded batches, each with its number of rows."""
     for opened in parts:
@@ -114,6 +124,15 @@ def _encoded(
             probe.update(stored)
             yield len(batch), encode(ids, version.attributes, columns, stored)
             first += len(batch)
+        origins.append({"name": opened.name, **opened.provenance, **opened.later()})
+
+
+def _source(version: VersionRow, origins: list[dict[str, object]]) -> dict[str, object]:
+    """Return what is kept of one source, or of several as a list under ``parts``."""
+    noted = {key: version.source[key] for key in ("note",) if key in version.source}
+    if len(origins) == 1:
+        return {**origins[0], **noted}
+    return {"name": version.source["name"], "parts": origins, **noted}
 
 
 @contextmanager

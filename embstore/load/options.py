@@ -37,6 +37,7 @@ class Options:
     trainer: str | None = None
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    note: str | None = None
     ids: object = None
     vectors: str | None = None
     format: str | None = None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ..errors import BadInput, InvalidQuery
 from .base import EMBEDDING, ID, Opened, Wanted
 from .bias import folded
+from .digest import sha256
 from .files.npy import read_matrix
 from .ids import id_array
 from .layout import check_id_type, listed
@@ -70,7 +71,12 @@ def open_source(
     with ExitStack() as held:
         with reading(file.name, chosen.title):
             opened = chosen.open(file, wanted, held)
-        guarded = replace(opened, batches=file.guarded(opened.batches, chosen.title))
+        digest = held.enter_context(sha256(file.path))
+        guarded = replace(
+            opened,
+            batches=file.guarded(opened.batches, chosen.title),
+            later=lambda: {"sha256": digest.result()},
+        )
         yield _finished(guarded, wanted)
 
 

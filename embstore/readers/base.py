@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -82,6 +82,9 @@ class Opened:
         What made the vectors, where the source tells: ``gensim.Word2Vec``.
     params, metrics : mapping
         What the source tells of how they were made and how well; JSON types only.
+    later : callable
+        What only the whole source tells, such as its sha256; called when the batches are at
+        their end.
     biases : str or None
         The attribute that ``bias="fold"`` takes, ``"1"`` for ones; None where the reader cannot
         tell.
@@ -97,6 +100,7 @@ class Opened:
     trainer: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
+    later: Callable[[], Mapping[str, object]] = dict
     biases: str | None = None
 
     @property

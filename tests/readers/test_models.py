@@ -258,7 +258,7 @@ def test_bad_libfm(tmp_path: Path, cut: Any, says: str) -> None:
 def test_biases_of_arrays(tmp_path: Path) -> None:
     items, users = clusters(7, 3), clusters(5, 3, 1)
     bias = np.arange(7, dtype=np.float32)
-    arrays = {"item_ids": np.arange(7), "item_factors": items, "item_bias": bias}
+    arrays: dict[str, Any] = {"item_ids": np.arange(7), "item_factors": items, "item_bias": bias}
     np.savez(tmp_path / "m.npz", **arrays, user_ids=np.arange(5), user_factors=users)
     path = tmp_path / "m.npz"
     v = opened(path, vectors="item_factors", fold=True)[2]
