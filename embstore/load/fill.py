@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 from ..catalog import VersionRow
@@ -18,10 +19,10 @@ from .attributes import SideTable, to_stored
 from .checks import Place
 from .checks import to_stored as to_stored_vectors
 from .checksum import Checksum
-from .circumstances import circumstances
 from .encode import encode
 from .ids import to_id_type
 from .options import Options, Progress
+from .provenance import provenance
 from .sources import Repeated
 
 _KEY = {ID, EMBEDDING}
@@ -41,9 +42,8 @@ def fill(
     started = time.monotonic()
     report = options.progress or (lambda _: None)
     checksum, probe = Checksum(), writer.Probe(version.dim)
-    origins: list[dict[str, object]] = []
+    origins: list[Opened] = []
     batches = _encoded(version, parts, side, checksum, probe, origins)
-    asked = circumstances()
 
     def sent() -> Iterator[memoryview]:
         done = 0
@@ -57,6 +57,7 @@ def fill(
         writer.create_table(connection, engine, version)
         copied = writer.copy(connection, engine, version, sent())
         seconds = time.monotonic() - started
+        origin = _meanwhile(lambda: provenance(origins, options))
         if not probe.rows:
             raise BadInput(f"{version.source['name']} holds no rows: there is nothing to load")
         if copied != probe.rows:
@@ -93,7 +94,7 @@ def fill(
         rows=probe.rows,
         bytes=size[0] if size else None,
         checksum=str(checksum),
-        source={**_source(version, origins), **asked.result(), **stats},
+        source={**origin.result(), **stats},
     )
 
 
@@ -103,7 +104,7 @@ def _encoded(
     side: SideTable | None,
     checksum: Checksum,
     probe: writer.Probe,
-    origins: list[dict[str, object]],
+    origins: list[Opened],
 ) -> Iterator[tuple[int, memoryview]]:
     """Checked and encoded batches, each with its number of rows."""
     for opened in parts:
@@ -124,15 +125,15 @@ def _encoded(
             probe.update(stored)
             yield len(batch), encode(ids, version.attributes, columns, stored)
             first += len(batch)
-        origins.append({"name": opened.name, **opened.provenance, **opened.later()})
+        origins.append(opened)
 
 
-def _source(version: VersionRow, origins: list[dict[str, object]]) -> dict[str, object]:
-    """Return what is kept of one source, or of several as a list under ``parts``."""
-    noted = {key: version.source[key] for key in ("note",) if key in version.source}
-    if len(origins) == 1:
-        return {**origins[0], **noted}
-    return {"name": version.source["name"], "parts": origins, **noted}
+def _meanwhile(work: Callable[[], dict[str, object]]) -> Future[dict[str, object]]:
+    """Begin to work in a thread, which nobody waits for if the load fails."""
+    thread = ThreadPoolExecutor(1, "embstore-provenance")
+    begun = thread.submit(work)
+    thread.shutdown(wait=False)
+    return begun
 
 
 @contextmanager

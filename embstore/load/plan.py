@@ -72,11 +72,7 @@ def plan(
         trainer=options.trainer or opened.trainer,
         params={**opened.params, **options.params},
         metrics={**opened.metrics, **options.metrics},
-        source={
-            "name": opened.name,
-            **opened.provenance,
-            **({"note": options.note} if options.note else {}),
-        },
+        source={"name": opened.name, **opened.provenance},
         checksum=None,
         created_at=table.created_at,
         created_by="",

@@ -18,7 +18,6 @@ import pyarrow as pa
 from ..errors import BadInput, InvalidQuery
 from .base import EMBEDDING, ID, Opened, Wanted
 from .bias import folded
-from .digest import sha256
 from .files.npy import read_matrix
 from .ids import id_array
 from .layout import check_id_type, listed
@@ -71,11 +70,10 @@ def open_source(
     with ExitStack() as held:
         with reading(file.name, chosen.title):
             opened = chosen.open(file, wanted, held)
-        digest = held.enter_context(sha256(file.path))
         guarded = replace(
             opened,
             batches=file.guarded(opened.batches, chosen.title),
-            later=lambda: {"sha256": digest.result()},
+            later=lambda: {"sha256": file.sha256()},
         )
         yield _finished(guarded, wanted)
 

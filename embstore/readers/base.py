@@ -83,8 +83,8 @@ class Opened:
     params, metrics : mapping
         What the source tells of how they were made and how well; JSON types only.
     later : callable
-        What only the whole source tells, such as its sha256; called when the batches are at
-        their end.
+        What takes a look at the whole source, such as its sha256; called when the batches are
+        at their end, beside what the server does then.
     biases : str or None
         The attribute that ``bias="fold"`` takes, ``"1"`` for ones; None where the reader cannot
         tell.

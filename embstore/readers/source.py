@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -154,6 +155,19 @@ class File:
                 f"{self.name} changed while it was read: load it when its writer is done",
                 source=self.name,
             )
+
+    def sha256(self) -> str:
+        """Return the digest of the file as it lies there, packed or not.
+
+        Raises
+        ------
+        BadInput
+            When it was written to since it was found.
+        """
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.check_unchanged()
+        return digest
 
     def provenance(self, format: str) -> dict[str, object]:
         """Return what the catalog keeps of it."""

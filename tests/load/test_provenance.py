@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from embstore import Store
-from embstore.load.circumstances import circumstances, command
+from embstore.load.options import Options
+from embstore.load.provenance import command, provenance
+from embstore.readers import Wanted, open_source
 from tests.fix_data import clusters
 from tests.fix_store import Command
 
@@ -46,19 +48,23 @@ def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
         return done.stdout.strip()
 
+    def commit() -> object:
+        with open_source(np.ones((1, 1)), Wanted(ids=[1])) as opened:
+            return provenance([opened], Options()).get("git_commit")
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert "git_commit" not in circumstances().result()
+    assert commit() is None
     git("init", "-q")
     (tmp_path / "train.py").write_text("1")
     git("add", ".")
     git("commit", "-qm", "one")
     git("tag", "v1")
-    assert circumstances().result()["git_commit"] == git("rev-parse", "HEAD")
+    assert commit() == git("rev-parse", "HEAD")
     (tmp_path / "train.py").write_text("2")
-    assert circumstances().result()["git_commit"] == git("rev-parse", "HEAD") + "-dirty"
+    assert commit() == git("rev-parse", "HEAD") + "-dirty"
     monkeypatch.setenv("PATH", "")
-    assert "git_commit" not in circumstances().result()
+    assert commit() is None
 
 
 @pytest.mark.parametrize(

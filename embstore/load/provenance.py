@@ -1,4 +1,4 @@
-"""Who loads, from where and with what: what a version remembers without being told."""
+"""What a version remembers without being told: its sources, who loaded them, from where."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+
+from ..readers.base import Opened
+from .options import Options
 
 _SECRET_OPTION = re.compile(r"[\w-]*(password|passwd|secret|token|api-?key)[\w-]*", re.I)
 _SECRETS = (
@@ -28,29 +30,25 @@ _LONGEST = 4000
 _PATIENCE = 2.0
 
 
-def circumstances() -> Future[dict[str, object]]:
-    """Begin to find out; git is asked in a thread, since a large working directory takes a while.
+def provenance(origins: Sequence[Opened], options: Options) -> dict[str, object]:
+    """Return what the catalog keeps of where the vectors came from.
 
-    Returns
-    -------
-    Future of a mapping
-        ``command``, ``user``, ``host``, and ``git_commit`` of the working directory, which ends
-        in ``-dirty`` when it has changes. What cannot be found out is left out.
+    Of several sources each is kept under ``parts``. What cannot be found out is left out:
+    ``command``, ``user``, ``host``, and ``git_commit`` of the working directory, which ends in
+    ``-dirty`` when it has changes.
     """
-    thread = ThreadPoolExecutor(1, "embstore-git")
-    found = thread.submit(_find)
-    thread.shutdown(wait=False)
-    return found
-
-
-def _find() -> dict[str, object]:
+    known = [{"name": each.name, **each.provenance, **each.later()} for each in origins]
     found = {
-        "command": command([sys.orig_argv[0], *sys.argv] if not sys.argv[0] else sys.argv),
+        "note": options.note,
+        "command": command(sys.argv),
         "user": _user(),
         "host": platform.node(),
         "git_commit": _commit(),
     }
-    return {name: value for name, value in found.items() if value}
+    return {
+        **(known[0] if len(known) == 1 else {"name": known[0]["name"], "parts": known}),
+        **{name: value for name, value in found.items() if value},
+    }
 
 
 def command(arguments: Sequence[str]) -> str:
