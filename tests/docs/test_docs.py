@@ -22,7 +22,11 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "exa
 
 def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
     """The fenced blocks of a page, with their language."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return blocks_in(page.read_text(encoding="utf-8"), *languages)
+
+
+def blocks_in(page: str, *languages: str) -> list[tuple[str, str]]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```", page, re.M | re.S)
     return [(language, text) for language, text in found if language in languages]
 
 
