@@ -54,6 +54,12 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
 @click.option(
     "--index", type=click.Choice(["hnsw", "none"]), default="hnsw", show_default=True, help="ANN."
 )
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Copy over so many. [default: as the server's WAL asks for]",
+)
 @click.option("--trainer", metavar="TEXT", help="What made the vectors, such as gensim.Word2Vec.")
 @click.option(
     "--param",

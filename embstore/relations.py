@@ -46,6 +46,11 @@ def version_table(table: str, version: int) -> sql.Identifier:
     return sql.Identifier(SCHEMA, version_name(table, version))
 
 
+def staged_table(table: str, version: int) -> sql.Identifier:
+    """``emb."items_v7~loading"``: what becomes a version, while several sessions fill it."""
+    return sql.Identifier(SCHEMA, f"{version_name(table, version)}~loading")
+
+
 def index_name(table: str, version: int, kind: str) -> sql.Identifier:
     """``items_v7_hnsw``."""
     return sql.Identifier(f"{version_name(table, version)}_{kind}")

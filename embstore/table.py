@@ -103,6 +103,7 @@ class Table(Reads):
         id_type: str | None = None,
         precision: str | None = None,
         index: str = "hnsw",
+        connections: int | None = None,
         promote: bool | str = False,
         progress: Callable[[load.Progress], None] | None = None,
         warn: Callable[[str], None] | None = None,
@@ -145,6 +146,9 @@ class Table(Reads):
         precision : {"float32", "float16"}
             Likewise; by default float32.
         index : {"hnsw", "none"}
+        connections : int
+            Over how many connections the rows travel; by default one where the server can skip
+            the WAL, up to four for a large load where it cannot.
         promote : bool or str
             Make the version live in the same step, or move the alias named to it.
         progress : callable
@@ -179,6 +183,7 @@ class Table(Reads):
             id_type=choice(IdType, id_type, "id type"),
             precision=choice(Precision, precision, "precision"),
             index=index,
+            connections=connections,
             alias="live" if promote is True else promote or None,
             progress=progress,
             **({"warn": warn} if warn else {}),

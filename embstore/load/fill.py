@@ -1,4 +1,4 @@
-"""One transaction: the version's table, its rows, the proof that they arrived, key and index."""
+"""The version's table, its rows, the proof that they arrived, key and index."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
+from psycopg import sql
+
 from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import BadInput, LoadFailed
 from ..readers.base import EMBEDDING, ID, Opened
+from ..relations import staged_table, version_name, version_table
 from ..release.live import act_as_loader
-from . import index, writer
+from . import index, parallel, writer
 from .attributes import SideTable, to_stored
 from .checks import Place
 from .checks import to_stored as to_stored_vectors
@@ -38,24 +41,43 @@ def fill(
     side: SideTable | None,
     options: Options,
 ) -> VersionRow:
-    """Create, copy, verify and index the version's table in one transaction."""
+    """Create, copy, verify and index the version's table; what is whole appears in one commit."""
     started = time.monotonic()
     report = options.progress or (lambda _: None)
     checksum, probe = Checksum(), writer.Probe(version.dim)
     origins: list[Opened] = []
     batches = _encoded(version, parts, side, checksum, probe, origins)
 
-    def sent() -> Iterator[memoryview]:
+    def sent(batches: Iterator[tuple[int, memoryview]]) -> Iterator[memoryview]:
         done = 0
-        for rows, chunk in writer.ahead(batches):
+        for rows, chunk in batches:
             yield chunk
             done += rows
             report(Progress("rows", done, total))
 
+    relation = version_table(version.table_name, version.version)
+    staged = staged_table(version.table_name, version.version)
+    count = options.connections or parallel.connections(connection, engine, version, total)
+    if count > 1:
+        with connection.transaction():
+            act_as_loader(connection, engine)
+            writer.create_table(connection, engine, staged, version)
+        copied = parallel.copy(connect, engine, version, sent(batches), count)
     with connection.transaction():
         act_as_loader(connection, engine)
-        writer.create_table(connection, engine, version)
-        copied = writer.copy(connection, engine, version, sent())
+        # Nobody sees this before the commit that publishes, which waits for the whole log.
+        connection.execute("SET LOCAL synchronous_commit = off")
+        if count > 1:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                    staged, sql.Identifier(version_name(version.table_name, version.version))
+                )
+            )
+        else:
+            writer.create_table(connection, engine, relation, version)
+            coming = sent(writer.ahead(batches))
+            freeze = not engine.distributed
+            copied = writer.copy(connection, relation, version, coming, freeze=freeze)
         seconds = time.monotonic() - started
         origin = _meanwhile(lambda: provenance(origins, options))
         if not probe.rows:
@@ -88,6 +110,7 @@ def fill(
         "seconds": round(seconds, 3),
         "rows_per_second": round(probe.rows / seconds),
         "index_seconds": round(indexed, 3),
+        **({"connections": count} if count > 1 else {}),
     }
     return dataclasses.replace(
         version,

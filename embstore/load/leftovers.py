@@ -10,7 +10,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from ..connection import Connection, translated
-from ..relations import version_table
+from ..relations import staged_table, version_table
 
 _KEY = "hashtext('embstore load ' || %(table)s), %(version)s"
 
@@ -34,7 +34,8 @@ def release(connection: Connection, table: str, version: int) -> None:
 def discard(connection: Connection, table: str, version: int) -> None:
     """Remove all that a load left; its number stays used."""
     with connection.transaction():
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(version_table(table, version)))
+        for each in version_table, staged_table:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(each(table, version)))
         connection.execute(
             "DELETE FROM embstore.versions"
             " WHERE table_name = %s AND version = %s AND status = 'loading'",

@@ -50,6 +50,7 @@ class Options:
     id_type: IdType | None = None
     precision: Precision | None = None
     index: str = "hnsw"
+    connections: int | None = None
     alias: str | None = None
     progress: Callable[[Progress], None] | None = None
     warn: Callable[[str], None] = lambda _: None

@@ -40,6 +40,8 @@ def plan(
             f" to {MAX_DIM}",
             source=opened.name,
         )
+    if options.connections is not None and options.connections < 1:
+        raise InvalidQuery(f"connections={options.connections}: a load takes at least one")
     index.check_indexable(options.index, opened.dim, precision, opened.name)
     own = columns_of(
         pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING}]),

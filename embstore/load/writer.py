@@ -26,8 +26,10 @@ _BESIDE_VECTOR = 1024 + 64
 _DENORMAL = 1e-30
 
 
-def create_table(connection: Connection, engine: Engine, version: VersionRow) -> None:
-    """Create the version's table; in the transaction of its COPY, so that the WAL is skipped."""
+def create_table(
+    connection: Connection, engine: Engine, relation: sql.Identifier, version: VersionRow
+) -> None:
+    """Create a version's table; in the transaction of its COPY, so that the WAL is skipped."""
     columns = [sql.SQL("id {} NOT NULL").format(sql.SQL(version.id_type.value))]
     columns += [
         sql.SQL("{} {}").format(sql.Identifier(each.name), sql.SQL(each.type))
@@ -35,7 +37,6 @@ def create_table(connection: Connection, engine: Engine, version: VersionRow) ->
     ]
     kind = engine.type(version.precision.sql_type, version.dim)
     columns.append(sql.SQL("embedding {} NOT NULL").format(kind))
-    relation = version_table(version.table_name, version.version)
     connection.execute(
         sql.SQL("CREATE TABLE {} ({})").format(relation, sql.SQL(", ").join(columns))
     )
@@ -47,18 +48,23 @@ def create_table(connection: Connection, engine: Engine, version: VersionRow) ->
 
 
 def copy(
-    connection: Connection, engine: Engine, version: VersionRow, chunks: Iterable[memoryview]
+    connection: Connection,
+    relation: sql.Identifier,
+    version: VersionRow,
+    chunks: Iterable[memoryview],
+    *,
+    freeze: bool = False,
 ) -> int:
     """Send encoded rows; returns how many the server took.
 
-    They arrive frozen, which a table made in the same transaction allows: nothing ever has to
-    come back to mark them as visible.
+    Frozen, which a table made in the same transaction allows, nothing ever has to come back to
+    mark them as visible.
     """
     names = ["id", *(each.name for each in version.attributes), "embedding"]
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
-        version_table(version.table_name, version.version),
+        relation,
         sql.SQL(", ").join(map(sql.Identifier, names)),
-        sql.SQL("" if engine.distributed else ", FREEZE"),
+        sql.SQL(", FREEZE" if freeze else ""),
     )
     # The commit syncs the table's file: let the kernel begin to write it while the rows come.
     connection.execute("SET LOCAL backend_flush_after = '2MB'")
