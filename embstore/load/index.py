@@ -13,6 +13,7 @@ from ..types import Metric, Precision
 
 # pgvector's own defaults.
 HNSW_M = 16
+_SMALL_KB = 65_536
 
 _OPCLASS = {Metric.COSINE: "cosine_ops", Metric.IP: "ip_ops", Metric.L2: "l2_ops"}
 
@@ -58,7 +59,7 @@ def graph_kb(version: VersionRow, rows: int) -> int:
     """
     width = 4 if version.precision is Precision.FLOAT32 else 2
     per_row = width * version.dim + 200 + 2 * HNSW_M * 24
-    return max(65_536, rows * per_row * 5 // 4 // 1024)
+    return max(_SMALL_KB, rows * per_row * 5 // 4 // 1024)
 
 
 def build(connection: Connection, engine: Engine, version: VersionRow, rows: int) -> str | None:
@@ -66,31 +67,44 @@ def build(connection: Connection, engine: Engine, version: VersionRow, rows: int
     if version.index_kind == "none":
         return None
     needed = graph_kb(version, rows)
-    allowed = connection.execute(
-        "SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem'"
+    row = connection.execute(
+        "SELECT setting::bigint, current_setting('max_parallel_maintenance_workers')::int"
+        " FROM pg_settings WHERE name = 'maintenance_work_mem'"
     ).fetchone()
-    assert allowed is not None
+    assert row is not None
+    allowed, workers = row
     # Never above what the server's owner allows; below it, because a parallel build reserves all
     # of this at once.
-    memory = min(needed, int(allowed[0]))
+    memory = min(needed, allowed)
     connection.execute(
         sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(f"{memory}kB"))
     )
+    relation = version_table(version.table_name, version.version)
+    # By a table's size alone Postgres takes few workers; a graph has work for all it may take.
+    hurry = workers and needed > _SMALL_KB and not engine.distributed
+    if hurry:
+        connection.execute(
+            sql.SQL("ALTER TABLE {} SET (parallel_workers = {})").format(
+                relation, sql.Literal(workers)
+            )
+        )
     connection.execute(
         sql.SQL("CREATE INDEX {} ON {} USING hnsw (embedding {})").format(
             index_name(version.table_name, version.version, "hnsw"),
-            version_table(version.table_name, version.version),
+            relation,
             sql.SQL("{}.{}").format(
                 engine.schema,
                 sql.Identifier(f"{version.precision.sql_type}_{_OPCLASS[version.metric]}"),
             ),
         )
     )
-    if needed <= int(allowed[0]):
+    if hurry:
+        connection.execute(sql.SQL("ALTER TABLE {} RESET (parallel_workers)").format(relation))
+    if needed <= allowed:
         return None
     return (
         f"the HNSW graph of {version.ref} needs about {needed // 1024} MB and maintenance_work_mem"
-        f" is {int(allowed[0]) // 1024} MB: raise it on the server for a faster build"
+        f" is {allowed // 1024} MB: raise it on the server for a faster build"
     )
 
 
