@@ -5,27 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 import embstore
 from embstore import Store
 
-from . import by_hand
+from . import by_hand, load
 from .measure import (
     Report,
-    interleaved,
     machine,
     medians,
     recall,
@@ -36,79 +30,6 @@ from .measure import (
 from .peers import PEERS
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-
-
-def load(store: Store, report: Report, folder: Path, rows: int) -> None:
-    """Load of an array, end to end, without ANN index."""
-    base, ids = vectors(rows), np.arange(rows)
-    np.save(folder / "base.npy", base)
-    np.save(folder / "ids.npy", ids)
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(base.ravel()), base.shape[1])
-    pq.write_table(pa.table({"id": ids, "embedding": flat}), folder / "base.parquet")
-    table = store.create_table("loads")
-
-    def ours(source: Path, **how: object) -> float:
-        start = time.perf_counter()
-        version = table.load(source, index="none", **how)  # type: ignore[arg-type]
-        seconds = time.perf_counter() - start
-        table.drop(version.number)
-        return seconds
-
-    bare, keyed, npy, parquet = interleaved(
-        7,
-        lambda: timed(lambda: by_hand.copy(store.url, ids, base, key=False)),
-        lambda: timed(lambda: by_hand.copy(store.url, ids, base, key=True)),
-        lambda: ours(folder / "base.npy", ids=folder / "ids.npy"),
-        lambda: ours(folder / "base.parquet"),
-    )
-    lines: list[list[object]] = [
-        ["by hand: packed COPY of arrays in memory", bare, rows / bare, bare / bare],
-        ["by hand: the same, then the primary key", keyed, rows / keyed, bare / keyed],
-        ["embstore, .npy (checks, COPY, proof, key, statistics)", npy, rows / npy, bare / npy],
-        ["embstore, Parquet (the same)", parquet, rows / parquet, bare / parquet],
-    ]
-    report.table(
-        f"Load of {rows:,} x 64 float32, no ANN index",
-        ["way", "seconds", "rows/s", "speed against the first"],
-        lines,
-    )
-    report.say(
-        f"\nAgainst COPY and key by hand, which leave the same table: .npy {keyed / npy:.2f},"
-        f" Parquet {keyed / parquet:.2f}."
-    )
-    store.drop_table("loads")
-
-
-def memory(report: Report, folder: Path, gigabytes: float) -> None:
-    """Peak memory of a client that loads a large file."""
-    rows, dim = int(gigabytes * 2**30 / 512), 128
-    base = np.lib.format.open_memmap(folder / "large.npy", "w+", np.float32, (rows, dim))
-    for at in range(0, rows, 65_536):
-        base[at : at + 65_536] = vectors(min(65_536, rows - at), dim, at)
-    del base
-    np.save(folder / "large_ids.npy", np.arange(rows))
-    script = (
-        "import embstore, sys\n"
-        "with embstore.connect() as store:\n"
-        "    table = store.create_table('large')\n"
-        "    v = table.load(sys.argv[1], ids=sys.argv[2], index='none')\n"
-        # Not ru_maxrss, which a child inherits from its parent.
-        "    peak = [l for l in open('/proc/self/status') if l.startswith('VmHWM')][0]\n"
-        "    print(v.rows, int(peak.split()[1]) / 1024)\n"
-        "    store.drop_table('large')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, folder / "large.npy", folder / "large_ids.npy"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded, peak = done.stdout.split()
-    report.say(
-        f"\nPeak memory of the client that loads a {gigabytes:g} GB .npy ({int(loaded):,} x {dim}):"
-        f" {float(peak):.0f} MB, the interpreter and its libraries included."
-    )
-    (folder / "large.npy").unlink()
 
 
 def reads(store: Store, report: Report, rows: int, peers: bool) -> None:
@@ -224,9 +145,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000, help="of the load")
     parser.add_argument("--read-rows", type=int, default=100_000)
-    parser.add_argument("--gigabytes", type=float, default=2, help="of the large .npy")
+    parser.add_argument("--gigabytes", type=float, default=4, help="of the large files")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--no-docs", action="store_true", help="leave docs/benchmarks.md alone")
+    parser.add_argument("--only", choices=["reads", "load"], help="leaves the document alone")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="embstore-bench-"))
     folder.chmod(0o711)
@@ -243,13 +164,14 @@ def main() -> None:
                 " compared runs in turns."
             )
             # Reads first: gigabytes that are still being written would slow whoever asks.
-            reads(store, report, given.read_rows, not given.no_peers)
-            promote(store, report)
-            load(store, report, folder, given.rows)
-            memory(report, folder, given.gigabytes)
+            if given.only != "load":
+                reads(store, report, given.read_rows, not given.no_peers)
+                promote(store, report)
+            if given.only != "reads":
+                load.run(store, report, folder, given.rows, given.gigabytes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not given.no_docs:
+    if not given.only:
         DOCS.write_text("\n".join(report.lines) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,38 +12,60 @@ from numpy.typing import NDArray
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 
-def copy(url: str, ids: NDArray[Any], base: NDArray[Any], *, key: bool) -> None:
-    """CREATE TABLE and packed binary COPY in one transaction; with a primary key after it."""
-    dim = base.shape[1]
+def copy(
+    url: str, ids: NDArray[Any], base: NDArray[Any], *, key: bool, connections: int = 1
+) -> None:
+    """CREATE TABLE and packed binary COPY in one transaction; with a primary key after it.
+
+    Over several connections the table is created first, since they must all see it.
+    """
+    kind = "bigint" if ids.dtype.kind == "i" else "text"
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS by_hand")
+        connection.commit()
+        connection.execute(
+            f"CREATE TABLE by_hand (id {kind} NOT NULL, embedding vector({base.shape[1]}) NOT NULL)"
+        )
+        if connections == 1:
+            _send(connection, ids, base)
+        else:
+            connection.commit()
+            share = -(-len(ids) // connections)
+            parts = [slice(at, at + share) for at in range(0, len(ids), share)]
+            with ThreadPoolExecutor(connections) as threads:
+                list(threads.map(lambda part: _send_alone(url, ids[part], base[part]), parts))
+        if key:
+            connection.execute("ALTER TABLE by_hand ADD PRIMARY KEY (id)")
+
+
+def _send_alone(url: str, ids: NDArray[Any], base: NDArray[Any]) -> None:
+    with psycopg.connect(url) as connection:
+        _send(connection, ids, base)
+
+
+def _send(connection: psycopg.Connection, ids: NDArray[Any], base: NDArray[Any]) -> None:
+    dim, width = base.shape[1], ids.dtype.itemsize
     row = np.dtype(
         [
             ("fields", ">i2"),
             ("length", ">i4"),
-            ("id", ">i8"),
+            ("id", ids.dtype.newbyteorder(">")),
             ("bytes", ">i4"),
             ("dim", ">u2"),
             ("unused", ">u2"),
             ("value", ">f4", (dim,)),
         ]
     )
-    with psycopg.connect(url) as connection:
-        connection.execute("DROP TABLE IF EXISTS by_hand")
-        connection.commit()
-        connection.execute(
-            f"CREATE TABLE by_hand (id bigint NOT NULL, embedding vector({dim}) NOT NULL)"
-        )
-        with connection.cursor().copy("COPY by_hand FROM STDIN (FORMAT binary)") as stream:
-            stream.write(HEADER)
-            for at in range(0, len(ids), 4096):
-                part = slice(at, at + 4096)
-                packed = np.empty(len(ids[part]), row)
-                packed["fields"], packed["length"], packed["id"] = 2, 8, ids[part]
-                packed["bytes"], packed["dim"], packed["unused"] = 4 + 4 * dim, dim, 0
-                packed["value"] = base[part]
-                stream.write(memoryview(packed.data).cast("B"))
-            stream.write(b"\xff\xff")
-        if key:
-            connection.execute("ALTER TABLE by_hand ADD PRIMARY KEY (id)")
+    with connection.cursor().copy("COPY by_hand FROM STDIN (FORMAT binary)") as stream:
+        stream.write(HEADER)
+        for at in range(0, len(ids), 4096):
+            part = slice(at, at + 4096)
+            packed = np.empty(len(ids[part]), row)
+            packed["fields"], packed["length"], packed["id"] = 2, width, ids[part]
+            packed["bytes"], packed["dim"], packed["unused"] = 4 + 4 * dim, dim, 0
+            packed["value"] = base[part]
+            stream.write(memoryview(packed.data).cast("B"))
+        stream.write(b"\xff\xff")
 
 
 class Queries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -112,4 +113,56 @@ class Vecs:
         self.client.disconnect()
 
 
+class MilvusLite:
+    """Milvus in process; its index is made beside the inserts."""
+
+    name = "Milvus Lite"
+
+    def __init__(self, url: str) -> None:
+        from pymilvus import MilvusClient
+
+        self.folder = tempfile.mkdtemp()
+        self.client = MilvusClient(f"{self.folder}/milvus.db")
+
+    def load(self, ids: NDArray[Any], base: NDArray[Any]) -> None:
+        self.client.create_collection("items", dimension=base.shape[1], metric_type="COSINE")
+        for at in range(0, len(ids), 5000):
+            part = zip(ids[at : at + 5000].tolist(), base[at : at + 5000], strict=True)
+            self.client.insert("items", [{"id": key, "vector": row} for key, row in part])
+
+    def close(self) -> None:
+        self.client.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class LangChain:
+    """langchain-postgres, on the same Postgres."""
+
+    name = "langchain-postgres"
+
+    def __init__(self, url: str) -> None:
+        from langchain_core.embeddings import FakeEmbeddings
+        from langchain_postgres import PGEngine, PGVectorStore
+
+        address = url.replace("postgresql://", "postgresql+psycopg://")
+        self.engine = PGEngine.from_connection_string(address)
+        self.engine.init_vectorstore_table("langchain", 64, overwrite_existing=True)
+        self.store = PGVectorStore.create_sync(self.engine, FakeEmbeddings(size=64), "langchain")
+
+    def load(self, ids: NDArray[Any], base: NDArray[Any]) -> None:
+        keys = [str(uuid.UUID(int=int(each))) for each in ids]
+        self.store.add_embeddings([""] * len(keys), base.tolist(), ids=keys)
+
+    def close(self) -> None:
+        self.engine.drop_table("langchain")
+
+
+# Those that are asked, and those that are loaded: each with as many rows as takes some seconds.
 PEERS: list[Callable[[str], Any]] = [LanceDB, Chroma, Vecs]
+LOADERS: list[tuple[Callable[[str], Any], int]] = [
+    (LanceDB, 10**9),
+    (MilvusLite, 50_000),
+    (Vecs, 20_000),
+    (Chroma, 20_000),
+    (LangChain, 5_000),
+]
