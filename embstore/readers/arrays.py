@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID, Ids, Picked
+from .base import EMBEDDING, ID, Ids, Picked, batch_rows
 from .layout import listed
+from .source import read_exactly
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,24 @@ def _common(a: str, b: str) -> int:
 def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float type that a batch of this array has."""
     return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+
+
+def row_blocks(
+    stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str
+) -> Iterator[NDArray[Any]]:
+    """Read the rows of a matrix, which follow in the stream, in blocks (n, dim).
+
+    Raises
+    ------
+    BadInput
+        When the data end early.
+    """
+    rows, dim = shape
+    step = batch_rows(dim * max(1, dtype.itemsize // 4))
+    for at in range(0, rows, step):
+        count = min(step, rows - at)
+        data = read_exactly(stream, count * dim * dtype.itemsize, name)
+        yield np.frombuffer(data, dtype).reshape(count, dim)
 
 
 def matrix_schema(

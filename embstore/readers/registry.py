@@ -110,6 +110,8 @@ _FILES = (
     "npz",
     "parquet",
     "arrow",
+    "safetensors",
+    "vecs",
     "pickled",
     "libfm",
     "word2vec_binary",
