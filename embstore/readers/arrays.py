@@ -134,7 +134,7 @@ def _ids(
 
 def _stem(name: str) -> str:
     """``item_`` of ``item_factors``."""
-    match = re.match(r".*[_.\-]", name, re.DOTALL)
+    match = re.match(r".*[_.\-/]", name, re.DOTALL)
     return match[0] if match else ""
 
 

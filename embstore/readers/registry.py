@@ -112,6 +112,8 @@ _FILES = (
     "arrow",
     "safetensors",
     "vecs",
+    "hdf5",
+    "faiss",
     "pickled",
     "libfm",
     "word2vec_binary",
