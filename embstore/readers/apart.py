@@ -33,7 +33,7 @@ class Apart:
     Attributes
     ----------
     kinds : mapping of name to Kind
-        The arrays that can be read; texts have the type ``object``.
+        The arrays that can be read; texts have the type ``U1``, whatever their length.
     skipped : mapping of name to str
         Those that cannot, and why.
     about : mapping
@@ -59,16 +59,10 @@ class Apart:
         self._problems = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         path = file.local(held)
         aside = [int(path.name)] if file.packed else []
-        # -P: the folder of the script must not come before the libraries.
-        command: list[Any] = [
-            sys.executable,
-            "-P",
-            _SCRIPTS / "serve.py",
-            _SCRIPTS / f"{script}.py",
-            path,
-        ]
+        scripts = [str(_SCRIPTS / f"{each}.py") for each in ("serve", script)]
         self._process = subprocess.Popen(
-            [*map(os.fspath, command), str(memory)],
+            # -P: the folder of the scripts must not come before the libraries.
+            [sys.executable, "-P", *scripts, path, str(memory)],
             env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -105,7 +99,7 @@ class Apart:
         """
         kind = self.kinds[name]
         self._check(name, kind)
-        if kind.dtype == object:
+        if kind.dtype.kind == "U":
             return self._texts(name, kind.shape[0])
         count = int(np.prod(kind.shape, dtype=np.int64))
         self._ask(name, 1 << 16)

@@ -119,7 +119,7 @@ def _ids(
                 column=ids,
             )
         return ids  # the caller compares the lengths
-    keys = [n for n in beside if kinds[n].dtype.kind in "iuSU"]
+    keys = [n for n in beside if kinds[n].dtype.kind in "iuSU" and _of_one(n, vectors)]
     best = max((_common(each, vectors) for each in keys), default=0)
     likest = [each for each in keys if _common(each, vectors) == best]
     called = [each for each in likest if each[len(_stem(each)) :].lower() in {"id", "ids"}]
@@ -136,6 +136,11 @@ def _stem(name: str) -> str:
     """``item_`` of ``item_factors``."""
     match = re.match(r".*[_.\-/]", name, re.DOTALL)
     return match[0] if match else ""
+
+
+def _of_one(a: str, b: str) -> bool:
+    """Tell whether two names can belong together: ``user_ids`` are no ids of ``item_factors``."""
+    return _stem(a).startswith(_stem(b)) or _stem(b).startswith(_stem(a))
 
 
 def _common(a: str, b: str) -> int:
