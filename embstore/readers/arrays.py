@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .base import EMBEDDING, ID, Ids, Picked
+from .base import EMBEDDING, ID, Ids, Picked, batch_rows
 from .layout import listed
+from .source import read_exactly
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _ids(
                 column=ids,
             )
         return ids  # the caller compares the lengths
-    keys = [n for n in beside if kinds[n].dtype.kind in "iuSU"]
+    keys = [n for n in beside if kinds[n].dtype.kind in "iuSU" and _of_one(n, vectors)]
     best = max((_common(each, vectors) for each in keys), default=0)
     likest = [each for each in keys if _common(each, vectors) == best]
     called = [each for each in likest if each[len(_stem(each)) :].lower() in {"id", "ids"}]
@@ -133,8 +134,13 @@ def _ids(
 
 def _stem(name: str) -> str:
     """``item_`` of ``item_factors``."""
-    match = re.match(r".*[_.\-]", name, re.DOTALL)
+    match = re.match(r".*[_.\-/]", name, re.DOTALL)
     return match[0] if match else ""
+
+
+def _of_one(a: str, b: str) -> bool:
+    """Tell whether two names can belong together: ``user_ids`` are no ids of ``item_factors``."""
+    return _stem(a).startswith(_stem(b)) or _stem(b).startswith(_stem(a))
 
 
 def _common(a: str, b: str) -> int:
@@ -146,6 +152,24 @@ def _common(a: str, b: str) -> int:
 def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float type that a batch of this array has."""
     return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+
+
+def row_blocks(
+    stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str
+) -> Iterator[NDArray[Any]]:
+    """Read the rows of a matrix, which follow in the stream, in blocks (n, dim).
+
+    Raises
+    ------
+    BadInput
+        When the data end early.
+    """
+    rows, dim = shape
+    step = batch_rows(dim * max(1, dtype.itemsize // 4))
+    for at in range(0, rows, step):
+        count = min(step, rows - at)
+        data = read_exactly(stream, count * dim * dtype.itemsize, name)
+        yield np.frombuffer(data, dtype).reshape(count, dim)
 
 
 def matrix_schema(

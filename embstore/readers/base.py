@@ -126,13 +126,14 @@ class Picked:
     Attributes
     ----------
     type : pyarrow.DataType
+    keys : pyarrow.Array (n,)
     rows : array (n,), int64
         Their numbers from 0, ascending.
     """
 
     def __init__(self, keys: pa.Array, rows: NDArray[np.int64]) -> None:
         self.type, self.rows = keys.type, rows
-        self._keys = keys
+        self.keys = keys
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,7 +141,7 @@ class Picked:
     def slice(self, at: int, count: int) -> pa.Array:
         """Return the ids of those of the rows ``at`` to ``at + count`` that have one."""
         first, last = np.searchsorted(self.rows, [at, at + count])
-        return self._keys.slice(first, last - first)
+        return self.keys.slice(first, last - first)
 
     def within(self, at: int, count: int) -> NDArray[np.int64]:
         """Return which of the rows ``at`` to ``at + count`` have an id, counted from ``at``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .arrays import check_vectors, matrix_batches, matrix_schema, value_array
+from .arrays import Kind, check_vectors, matrix_batches, matrix_schema, value_array
 from .base import Ids, Opened, Picked, Wanted, batch_rows, check_count
 from .ids import id_array, outside_ids
 from .layout import listed
@@ -114,6 +114,19 @@ def need_ids(keys: Ids | None, name: str) -> Ids:
     return keys
 
 
+def unnamed_ids(name: str, wanted: Wanted) -> Ids:
+    """Return the ids of a file that is one matrix and nothing else.
+
+    Raises
+    ------
+    BadInput, NotFound
+        When the user gave none, or named an array.
+    """
+    if wanted.vectors is not None:
+        raise BadInput(f"{name} is one array without a name: leave --vectors out", source=name)
+    return need_ids(outside_ids(wanted.ids, ()), name)
+
+
 def open_matrix(
     name: str,
     matrix: NDArray[Any],
@@ -130,10 +143,30 @@ def open_matrix(
     """
     check_vectors(matrix.shape, matrix.dtype, name)
     rows, dim = matrix.shape
-    check_count(name, rows, keys)
-    schema = matrix_schema(keys, matrix.dtype, dim, beside)
     step = batch_rows(dim)
     blocks = (matrix[at : at + step] for at in range(0, rows, step))
+    return open_blocks(name, blocks, Kind((rows, dim), matrix.dtype), keys, beside, provenance)
+
+
+def open_blocks(
+    name: str,
+    blocks: Iterator[NDArray[Any]],
+    kind: Kind,
+    keys: Ids,
+    beside: Mapping[str, pa.Array],
+    provenance: Mapping[str, object],
+) -> Opened:
+    """Open a matrix of this kind that comes in blocks (n, dim), as `open_matrix` does.
+
+    Raises
+    ------
+    BadInput
+        When it is no matrix of numbers, or there are not as many ids as rows.
+    """
+    check_vectors(kind.shape, kind.dtype, name)
+    rows, dim = kind.shape
+    check_count(name, rows, keys)
+    schema = matrix_schema(keys, kind.dtype, dim, beside)
     batches = matrix_batches(blocks, keys, schema, beside)
     if isinstance(keys, Picked):
         rows = len(keys)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..errors import BadInput, EmbstoreError, NotFound
 
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAGIC = {b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _PACKED_ENDINGS = {".gz", ".zst", ".zstd", ".gzip"}
 CHUNK = 1 << 20
 # What must be read out of order is unpacked first; beyond this ratio it is no data. Small files

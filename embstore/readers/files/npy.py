@@ -14,10 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import check_vectors, matrix_batches, matrix_schema
-from ..base import Opened, Wanted, batch_rows, check_count
-from ..ids import outside_ids
-from ..matrices import need_ids
+from ..arrays import Kind, check_vectors, row_blocks
+from ..base import Opened, Wanted, batch_rows
+from ..matrices import open_blocks, unnamed_ids
 from ..registry import Format
 from ..source import File, aside, read_exactly
 
@@ -115,24 +114,20 @@ def blocks(stream: Any, header: Header, name: str, held: ExitStack) -> Iterator[
     BadInput
         When the data end early or go on.
     """
-    rows, dim = header.shape
-    step = batch_rows(dim * max(1, header.dtype.itemsize // 4))
-    if header.fortran and dim > 1:
-        yield from _fortran_blocks(stream, header, name, step, held)
+    if header.fortran and header.shape[1] > 1:
+        yield from _fortran_blocks(stream, header, name, held)
     else:
-        for at in range(0, rows, step):
-            count = min(step, rows - at)
-            data = read_exactly(stream, count * dim * header.dtype.itemsize, name)
-            yield np.frombuffer(data, header.dtype).reshape(count, dim)
+        yield from row_blocks(stream, header.dtype, header.shape, name)
     if stream.read(1):  # in a zip file this also checks the member's CRC
         raise BadInput(f"{name} goes on behind its array: it is damaged", source=name)
 
 
 def _fortran_blocks(
-    stream: Any, header: Header, name: str, step: int, held: ExitStack
+    stream: Any, header: Header, name: str, held: ExitStack
 ) -> Iterator[NDArray[Any]]:
     """Read the columns' parts of each block; what cannot seek is copied aside first."""
     rows, dim = header.shape
+    step = batch_rows(dim * max(1, header.dtype.itemsize // 4))
     file = stream
     if not isinstance(stream, pa.OSFile):
         file = aside(stream, name, header.nbytes, held)
@@ -149,19 +144,17 @@ def _fortran_blocks(
 
 def open_npy(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open a matrix; its ids come from elsewhere."""
-    if wanted.vectors is not None:
-        raise BadInput(
-            f"{file.name} is one array without a name: leave --vectors out", source=file.name
-        )
-    keys = need_ids(outside_ids(wanted.ids, ()), file.name)
+    keys = unnamed_ids(file.name, wanted)
     stream = file.stream(held)
     header = _checked_header(file, stream)
-    check_vectors(header.shape, header.dtype, file.name)
-    rows, dim = header.shape
-    check_count(file.name, rows, keys)
-    schema = matrix_schema(keys, header.dtype, dim)
-    batches = matrix_batches(blocks(stream, header, file.name, held), keys, schema)
-    return Opened(file.name, schema, batches, rows, provenance=file.provenance("npy"))
+    return open_blocks(
+        file.name,
+        blocks(stream, header, file.name, held),
+        Kind(header.shape, header.dtype),
+        keys,
+        {},
+        file.provenance("npy"),
+    )
 
 
 def read_ids(file: File) -> NDArray[Any]:

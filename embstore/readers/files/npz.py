@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import Kind, choose, matrix_batches, matrix_schema, value_array
-from ..base import Opened, Wanted, check_count
-from ..ids import id_array, outside_ids
+from ..arrays import Kind
+from ..base import Opened, Wanted
+from ..named import open_named
 from ..registry import Format
 from ..source import FREE_BYTES, MAX_RATIO, File, read_exactly
 from .npy import Header, blocks, read_header
@@ -27,27 +28,19 @@ def open_npz(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open the array that holds the vectors, with the ids and biases that belong to it."""
     archive = held.enter_context(zipfile.ZipFile(file.seekable(held)))
     headers = _headers(archive, file)
-    outside = outside_ids(wanted.ids, list(headers))
-    inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
-    kinds = {name: Kind(each.shape, each.dtype) for name, each in headers.items()}
-    chosen = choose(kinds, file.name, inside, wanted.vectors, outside is not None)
-    keys = outside
-    if chosen.ids is not None:
-        keys = id_array(_whole(archive, chosen.ids, file.name), f"{file.name} ({chosen.ids})")
-    assert keys is not None
-    rows, dim = headers[chosen.vectors].shape
-    check_count(file.name, rows, keys)
-    extra = {each: value_array(_whole(archive, each, file.name)) for each in chosen.attributes}
-    schema = matrix_schema(keys, headers[chosen.vectors].dtype, dim, extra)
-    member = held.enter_context(archive.open(f"{chosen.vectors}.npy"))
-    header, _ = read_header(member, file.name)
-    matrix = blocks(member, header, f"{file.name} ({chosen.vectors})", held)
-    return Opened(
+
+    def matrix(array: str) -> Iterator[NDArray[Any]]:
+        member = held.enter_context(archive.open(f"{array}.npy"))
+        header, _ = read_header(member, file.name)
+        yield from blocks(member, header, f"{file.name} ({array})", held)
+
+    return open_named(
         file.name,
-        schema,
-        matrix_batches(matrix, keys, schema, extra),
-        rows,
-        provenance={**file.provenance("npz"), "array": chosen.vectors},
+        {name: Kind(each.shape, each.dtype) for name, each in headers.items()},
+        wanted,
+        lambda array: _whole(archive, array, file.name),
+        matrix,
+        file.provenance("npz"),
     )
 
 
