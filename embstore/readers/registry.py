@@ -107,6 +107,7 @@ class Model:
 # In the order in which their contents are looked at: what has a magic number first.
 _FILES = (
     "npy",
+    "torch",
     "npz",
     "parquet",
     "arrow",

@@ -10,21 +10,31 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import BadInput
-from ..arrays import Rows
+from ..arrays import Rows, check_vectors
 from ..base import Opened, Picked, RowNumbers, Wanted
 from ..facts import library, public
 from ..matrices import found_name, open_named
 from ..registry import Model, Needs
 from ..tensors import by_layer, tensor_rows
 
-_SETTINGS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type", "mode")
+_SETTINGS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "mode")
 
 
 def open_tensor(tensor: Any, wanted: Wanted) -> Opened:
-    """Open a tensor (n, dim)."""
+    """Open a tensor (n, dim).
+
+    Raises
+    ------
+    BadInput
+        When it has another shape or is sparse, or there is not one id per row.
+    """
     if wanted.vectors is not None:
         raise BadInput("Tensor is one array without a name: leave vectors= out", source="Tensor")
-    opened = open_named("Tensor", {"tensor": tensor_rows(tensor)}, wanted, {"format": "torch"})
+    if str(tensor.layout) != "torch.strided":
+        raise BadInput("Tensor is sparse: give its .to_dense()", source="Tensor")
+    rows = tensor_rows(tensor)
+    check_vectors(rows.shape, rows.dtype, "Tensor")
+    opened = open_named("Tensor", {"tensor": rows}, wanted, {"format": "torch"})
     return replace(opened, trainer="torch", params=library("torch"))
 
 
@@ -105,7 +115,7 @@ def _hyper_parameters(module: Any) -> dict[str, object]:
 
 MODELS = (
     Model(
-        "torch",
+        "torch-module",
         "a PyTorch module",
         ("torch.nn.modules.module.Module",),
         "an embedding layer, or any module: vectors= a parameter's or its layer's name",
@@ -113,7 +123,7 @@ MODELS = (
         Needs(("torch",), "torch"),
     ),
     Model(
-        "tensor",
+        "torch-tensor",
         "a PyTorch tensor",
         ("torch.Tensor",),
         "a matrix, a row each",
