@@ -115,6 +115,7 @@ _FILES = (
     "libfm",
     "word2vec_binary",
     "word2vec",
+    "onnx",
     "jsonl",
     "delimited",
 )
