@@ -21,6 +21,7 @@ from .arrays import (
     value_array,
 )
 from .base import Ids, Opened, Picked, Wanted, batch_rows, check_count
+from .facts import plain
 from .ids import id_array, outside_ids
 from .layout import listed
 
@@ -175,6 +176,8 @@ def open_named(
         len(each.shape) == 1 and each.dtype.kind in "iuSU" for each in kinds.values()
     )
     chosen = choose(kinds, name, inside, vectors, outside is not None or bare)
+    if plain(chosen.vectors) is None:
+        raise BadInput(f"{name}: {chosen.vectors!r} is no name that can be kept", source=name)
     if chosen.ids is None:
         keys = need_ids(outside, f"{name} ({chosen.vectors})")
     else:

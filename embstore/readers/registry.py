@@ -108,6 +108,7 @@ class Model:
 _FILES = (
     "npy",
     "torch",
+    "keras",
     "npz",
     "parquet",
     "arrow",
