@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,45 @@ class Choice:
     vectors: str
     ids: str | None
     attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array that is read by its rows: in memory, on a device or in a file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+        Of what ``read`` gives; ``object`` for what is no array of numbers or text.
+    read : callable
+        From the first row (from 0) and a count, an array (count, ...).
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], NDArray[Any]]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Rows:
+        """Return an array in memory."""
+        return cls(array.shape, array.dtype, lambda at, count: array[at : at + count])
+
+    def whole(self) -> NDArray[Any]:
+        """Return all rows of an array of one dimension or more."""
+        return self.read(0, self.shape[0])
+
+    def column(self) -> Rows:
+        """Return an array (n, 1) as (n,)."""
+        return Rows(
+            self.shape[:1], self.dtype, lambda at, count: self.read(at, count).reshape(count)
+        )
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Read a matrix in blocks of about a batch's size."""
+        rows, dim = self.shape
+        step = batch_rows(dim * max(1, self.dtype.itemsize // 4))
+        return (self.read(at, min(step, rows - at)) for at in range(0, rows, step))
 
 
 def check_vectors(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:

@@ -21,9 +21,17 @@ def plain(value: Any) -> object:
         return parts if None not in parts else None
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
-    if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST):
+    if isinstance(value, bool | int | float) or (isinstance(value, str) and _is_text(value)):
         return value
     return None
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether Postgres can keep it."""
+    try:
+        return len(value) <= _LONGEST and "\0" not in value and bool(value.encode() or True)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def public(values: Mapping[str, Any]) -> dict[str, object]:

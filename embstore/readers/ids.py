@@ -19,6 +19,7 @@ from .base import Ids, Picked, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
 from .source import File, reading
+from .tensors import as_numpy, is_tensor
 
 # A text that is called otherwise has an id a line, whatever it looks like.
 _TABLES = {".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"}
@@ -40,6 +41,8 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
     """
     if ids is None or (isinstance(ids, str) and ids in names):
         return None
+    if isinstance(ids, Picked):
+        return ids
     if isinstance(ids, Mapping):
         return vocabulary(ids, "ids")
     if not isinstance(ids, str | os.PathLike):
@@ -117,6 +120,8 @@ def vocabulary(rows: Mapping[Any, Any], name: str) -> Picked:
 def _as_arrow(ids: Any) -> pa.Array:
     if isinstance(ids, range):
         ids = np.arange(ids.start, ids.stop, ids.step, dtype=np.int64)
+    if is_tensor(ids):
+        ids = as_numpy(ids)
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1:
             raise BadInput(f"the ids have shape {ids.shape}: give them in one dimension")

@@ -1,8 +1,8 @@
-"""Matrices in memory: what readers of trained models share."""
+"""Matrices and named arrays: what readers of trained models share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import BadInput
-from .arrays import Kind, check_vectors, matrix_batches, matrix_schema, value_array
+from .arrays import (
+    Kind,
+    Rows,
+    check_vectors,
+    choose,
+    matrix_batches,
+    matrix_schema,
+    value_array,
+)
 from .base import Ids, Opened, Picked, Wanted, batch_rows, check_count
+from .facts import plain
 from .ids import id_array, outside_ids
 from .layout import listed
 
@@ -171,3 +180,79 @@ def open_blocks(
     if isinstance(keys, Picked):
         rows = len(keys)
     return Opened(name, schema, batches, rows, provenance=provenance)
+
+
+def open_parameters(
+    name: str,
+    arrays: Mapping[str, Rows],
+    wanted: Wanted,
+    provenance: Mapping[str, object],
+    default: str | None = None,
+) -> Opened:
+    """Open named arrays that belong together, such as a model's parameters.
+
+    The vectors are what ``vectors=`` names, the default, or the only matrix; ids and attributes
+    are the arrays of as many rows with the likest names, as in a .npz file. A matrix of one column
+    beside wider ones is an array of biases. What has been chosen is ``provenance["vectors"]``.
+
+    Raises
+    ------
+    BadInput
+        When the choice is not plain, or there are no ids, or not as many as rows.
+    """
+    vectors = found_name(arrays, wanted.vectors) if wanted.vectors else default
+    arrays = _biases_as_columns(arrays, vectors)
+    kinds = {each: Kind(rows.shape, rows.dtype) for each, rows in arrays.items()}
+    outside = outside_ids(wanted.ids, list(arrays))
+    inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
+    bare = inside is None and not any(
+        len(each.shape) == 1 and each.dtype.kind in "iuSU" for each in kinds.values()
+    )
+    chosen = choose(kinds, name, inside, vectors, outside is not None or bare)
+    if plain(chosen.vectors) is None:
+        raise BadInput(f"{name}: {chosen.vectors!r} is no name that can be kept", source=name)
+    if chosen.ids is None:
+        keys = need_ids(outside, f"{name} ({chosen.vectors})")
+    else:
+        keys = id_array(arrays[chosen.ids].whole(), f"{name} ({chosen.ids})")
+    matrix = arrays[chosen.vectors]
+    rows, dim = matrix.shape
+    check_count(name, rows, keys)
+    beside = {each: each for each in chosen.attributes}
+    if wanted.biases:
+        called = found_name(kinds, wanted.biases)
+        if called in kinds and kinds[called].shape == (rows,):
+            beside[wanted.biases] = called
+    extra = {each: value_array(arrays[called].whole()) for each, called in beside.items()}
+    schema = matrix_schema(keys, matrix.dtype, dim, extra)
+    batches = matrix_batches(matrix.blocks(), keys, schema, extra)
+    return Opened(
+        name,
+        schema,
+        batches,
+        len(keys) if isinstance(keys, Picked) else rows,
+        provenance={**provenance, "vectors": chosen.vectors},
+    )
+
+
+def _biases_as_columns(arrays: Mapping[str, Rows], vectors: str | None) -> Mapping[str, Rows]:
+    wide = any(len(each.shape) == 2 and each.shape[1] > 1 for each in arrays.values())
+    return {
+        name: each.column() if wide and each.shape[1:] == (1,) and name != vectors else each
+        for name, each in arrays.items()
+    }
+
+
+def found_name(names: Iterable[str], given: str) -> str:
+    """Return which parameter is meant by its name, its layer's, or the end of either.
+
+    ``item`` is ``towers.item.weight`` where no other ends so; what is not there is returned as it
+    was given.
+    """
+    names = list(names)
+    layer = given.removesuffix(".weight")
+    for meant in (given, layer, f"{given}.weight"):
+        if meant in names:
+            return meant
+    ends = [each for each in names if each.removesuffix(".weight").endswith(f".{layer}")]
+    return ends[0] if len(ends) == 1 else given

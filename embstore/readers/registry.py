@@ -107,6 +107,8 @@ class Model:
 # In the order in which their contents are looked at: what has a magic number first.
 _FILES = (
     "npy",
+    "torch",
+    "keras",
     "npz",
     "parquet",
     "arrow",
@@ -118,12 +120,14 @@ _FILES = (
     "libfm",
     "word2vec_binary",
     "word2vec",
+    "onnx",
     "jsonl",
     "delimited",
 )
 _OBJECTS: tuple[str, ...] = (
     "sklearn",
     "factorization",
+    "torch",
 )
 
 

@@ -16,17 +16,16 @@ from ..arrays import Kind
 from ..base import Opened, Wanted
 from ..named import open_named
 from ..registry import Format
-from ..source import FREE_BYTES, MAX_RATIO, File, read_exactly
+from ..source import File, read_exactly
+from ..zipped import open_zip
 from .npy import Header, blocks, read_header
 
 _MEMBER = re.compile(r"[A-Za-z0-9_.\-]+\.npy")
-# No model has so many arrays, and each costs a look at its header.
-_MAX_MEMBERS = 10_000
 
 
 def open_npz(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open the array that holds the vectors, with the ids and biases that belong to it."""
-    archive = held.enter_context(zipfile.ZipFile(file.seekable(held)))
+    archive = open_zip(file.name, file.seekable(held), held)
     headers = _headers(archive, file)
 
     def matrix(array: str) -> Iterator[NDArray[Any]]:
@@ -46,10 +45,13 @@ def open_npz(file: File, wanted: Wanted, held: ExitStack) -> Opened:
 
 def _headers(archive: zipfile.ZipFile, file: File) -> dict[str, Header]:
     """Look at every member's header; refuse what no numpy writes."""
-    members = archive.infolist()
-    _check_members(members, file)
     headers: dict[str, Header] = {}
-    for info in members:
+    for info in archive.infolist():
+        if not _MEMBER.fullmatch(info.filename):
+            raise BadInput(
+                f"{file.name}: member {info.filename!r} is no array that numpy.savez writes",
+                source=file.name,
+            )
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as member:
             header, length = read_header(member, f"{file.name} ({name})")
@@ -62,31 +64,6 @@ def _headers(archive: zipfile.ZipFile, file: File) -> dict[str, Header]:
             )
         headers[name] = header
     return headers
-
-
-def _check_members(members: list[zipfile.ZipInfo], file: File) -> None:
-    if len(members) > _MAX_MEMBERS:
-        raise BadInput(f"{file.name} has {len(members)} members: it is no .npz", source=file.name)
-    names = set()
-    for info in members:
-        if not _MEMBER.fullmatch(info.filename) or info.filename in names:
-            raise BadInput(
-                f"{file.name}: member {info.filename!r} is no array that numpy.savez writes, or is"
-                " there twice",
-                source=file.name,
-            )
-        names.add(info.filename)
-    unpacked, packed = (sum(getattr(i, key) for i in members) for key in _SIZES)
-    for size, from_size in ((unpacked, packed), *((i.file_size, i.compress_size) for i in members)):
-        if size > max(FREE_BYTES, MAX_RATIO * from_size):
-            raise BadInput(
-                f"{file.name} unpacks to more than {MAX_RATIO} times its size: it is refused as a"
-                " decompression bomb",
-                source=file.name,
-            )
-
-
-_SIZES = ("file_size", "compress_size")
 
 
 def _whole(archive: zipfile.ZipFile, member: str, name: str) -> NDArray[Any]:

@@ -12,13 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import Kind, check_vectors, choose, matrix_batches, matrix_schema, value_array
+from ..arrays import Rows, check_vectors, matrix_batches, matrix_schema
 from ..base import Opened, Wanted, batch_rows
 from ..ids import id_array, outside_ids
-from ..matrices import need_ids, open_matrix
+from ..matrices import need_ids, open_matrix, open_parameters
 from ..registry import model_of
 from ..source import reading
 from ..tables import opened_table
+from ..tensors import as_numpy, by_layer, is_tensor, tensor_rows
 
 _OTHERWISE = "mend it and load again"
 
@@ -41,6 +42,8 @@ def open_object(source: Any, wanted: Wanted) -> Opened:
             opened = _mapping(source, wanted)
         elif isinstance(source, np.ndarray):
             opened = _array(source, wanted)
+        elif isinstance(source, tuple):
+            opened = _named_arrays(dict(enumerate(source)), wanted, name)
         elif hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
             opened = _stream(source, name, wanted)
         else:
@@ -112,7 +115,7 @@ def _mapping(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
 
     def blocks() -> Iterator[NDArray[Any]]:
         while block := list(islice(values, step)):
-            yield np.stack([np.asarray(each) for each in block])
+            yield np.stack([_vector(each) for each in block])
 
     batches = matrix_batches(blocks(), keys, schema)
     return Opened("mapping", schema, batches, len(source), provenance={"format": "mapping"})
@@ -123,7 +126,7 @@ def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
     dtypes: set[np.dtype[Any]] = set()
     dim = None
     for row, (key, value) in enumerate(source.items()):
-        vector = np.asarray(value)
+        vector = _vector(value)
         if vector.ndim != 1 or vector.dtype.kind not in "fiu" or vector.dtype.itemsize > 8:
             problem = "no vector of numbers"
         elif dim is not None and len(vector) != dim:
@@ -144,23 +147,21 @@ def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
     return np.result_type(*floats), dim or 0
 
 
-def _named_arrays(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
-    named = {str(key): _plain(value) for key, value in source.items()}
-    kinds = {name: Kind(each.shape, each.dtype) for name, each in named.items()}
-    outside = outside_ids(wanted.ids, list(named))
-    inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
-    chosen = choose(kinds, "mapping", inside, wanted.vectors, outside is not None)
-    keys = outside
-    if chosen.ids is not None:
-        keys = id_array(named[chosen.ids], f"mapping ({chosen.ids})")
-    assert keys is not None
-    extra = {each: value_array(named[each]) for each in chosen.attributes}
-    return open_matrix("mapping", named[chosen.vectors], keys, extra, {"format": "arrays"})
+def _named_arrays(source: Mapping[Any, Any], wanted: Wanted, name: str = "mapping") -> Opened:
+    named = by_layer({str(key): _rows(value) for key, value in source.items()})
+    opened = open_parameters(name, named, wanted, {"format": "arrays"})
+    return replace(opened, trainer="torch" if any(map(is_tensor, source.values())) else None)
 
 
-def _plain(value: Any) -> NDArray[Any]:
+def _rows(value: Any) -> Rows:
     """Return a value as an array; what is none counts for nothing in the choice."""
+    if is_tensor(value):
+        return tensor_rows(value)
     try:
-        return np.asarray(value)
+        return Rows.of(np.asarray(value))
     except (ValueError, TypeError):
-        return np.empty((), object)
+        return Rows.of(np.empty((), object))
+
+
+def _vector(value: Any) -> NDArray[Any]:
+    return as_numpy(value) if is_tensor(value) else np.asarray(value)
