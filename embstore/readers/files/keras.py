@@ -200,7 +200,7 @@ class _Tree:
         """Give the variables of all layers, without those of the optimizer."""
         for path, dataset in self._datasets(root, ()):
             inside = path[path[0] == "model_weights" :]
-            *above, last = inside
+            above = inside[:-1]
             if not above:
                 continue
             group = layer = above[-1]
