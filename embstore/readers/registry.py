@@ -112,6 +112,7 @@ _FILES = (
     "arrow",
     "pickled",
     "libfm",
+    "fasttext",
     "word2vec_binary",
     "word2vec",
     "jsonl",

@@ -32,7 +32,8 @@ def open_pickled(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         other = "gensim's save_word2vec_format" if by_gensim else "numpy.savez or as Parquet"
         raise BadInput(
             f"{file.name} is a pickle, which can run any code when it is read: load it with"
-            f" --allow-pickle (allow_pickle=True) if you trust it, or save the vectors with {other}",
+            " --allow-pickle (allow_pickle=True) if you trust it, or save the vectors with"
+            f" {other}",
             source=file.name,
         )
     if by_gensim:

@@ -14,10 +14,31 @@ from ..facts import library, public
 from ..matrices import Matrix, open_matrices
 from ..registry import Model, Needs
 
-_PARAMS = tuple(
-    "vector_size window epochs sg hs negative ns_exponent cbow_mean alpha min_alpha sample"
-    " min_count max_final_vocab shrink_windows seed corpus_count corpus_total_words"
-    " total_train_time min_n max_n bucket dm_concat dm_tag_count dbow_words".split()
+_PARAMS = (
+    "vector_size",
+    "window",
+    "epochs",
+    "sg",
+    "hs",
+    "negative",
+    "ns_exponent",
+    "cbow_mean",
+    "alpha",
+    "min_alpha",
+    "sample",
+    "min_count",
+    "max_final_vocab",
+    "shrink_windows",
+    "seed",
+    "corpus_count",
+    "corpus_total_words",
+    "total_train_time",
+    "min_n",
+    "max_n",
+    "bucket",
+    "dm_concat",
+    "dm_tag_count",
+    "dbow_words",
 )
 # What training samples words by; it follows from the counts.
 _INTERNAL = "sample_int"
