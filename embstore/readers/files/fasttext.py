@@ -326,7 +326,7 @@ def _mapped(stream: Any, model: _Model, held: ExitStack) -> NDArray[np.float32]:
     for at in range(0, count * dim * 4, CHUNK):
         copy.write(read_exactly(stream, min(CHUNK, count * dim * 4 - at), model.name))
     copy.flush()
-    return np.memmap(copy, "<f4", "r", shape=(count, dim))
+    return np.asarray(np.memmap(copy, "<f4", "r", shape=(count, dim)))
 
 
 def ngrams(
