@@ -115,6 +115,7 @@ _FILES = (
     "fasttext",
     "word2vec_binary",
     "word2vec",
+    "projector",
     "jsonl",
     "delimited",
 )
