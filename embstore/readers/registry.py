@@ -115,9 +115,9 @@ _FILES = (
     "fasttext",
     "word2vec_binary",
     "word2vec",
-    "projector",
     "jsonl",
     "delimited",
+    "projector",
 )
 _OBJECTS: tuple[str, ...] = (
     "sklearn",

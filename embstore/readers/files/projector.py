@@ -95,7 +95,7 @@ FORMATS = (
     Format(
         "projector",
         "TensorBoard projector vectors",
-        (),
+        (".tsv", ".tab"),
         "numbers only, no header, tabs or commas (TensorBoard projector); --ids metadata.tsv",
         open_projector,
         _sniff,
