@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput, NotFound
-from .base import Ids, Picked, RowNumbers
+from .base import ID, Ids, Picked, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
 from .source import File, reading
 from .tensors import as_numpy, is_tensor
 
 # A text that is called otherwise has an id a line, whatever it looks like.
-_TABLES = {".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"}
+_TABLES = {".csv", ".jsonl", ".ndjson", ".json"}
+_TABS = {".tsv", ".tab"}
 _HELP = "ids are integers or text, one per vector"
 
 
@@ -149,23 +150,54 @@ def read_ids(given: str | os.PathLike[str]) -> Ids:
     """
     from . import read_attributes
     from .files.npy import read_ids as read_npy_ids
-    from .registry import formats
 
     file = File.find(given)
-    head = file.head()
-    told = [each.name for each in formats() if each.sniff and each.sniff(head, file)]
+    told = _told(file)
     if "npy" in told:
         with reading(file.name, "a .npy array of ids"):
             ids: Ids = id_array(read_npy_ids(file), file.name)
     elif (listed := _json(file)) is not None:
         ids = listed
-    elif file.ending in _TABLES or {"parquet", "arrow"} & set(told):
+    elif _is_table(file, told):
         ids = id_array(read_attributes(given).column(0), file.name)
     else:
         with reading(file.name, "ids, one a line"):
             ids = _lines(file)
     file.check_unchanged()
     return ids
+
+
+def read_id_table(given: object) -> pa.Table | None:
+    """Read a table of ids and more, ids first; None if these are other ids, or a file of others.
+
+    Raises
+    ------
+    BadInput, NotFound
+    """
+    from . import read_attributes
+
+    if not isinstance(given, str | os.PathLike) or given == RowNumbers.name:
+        return None
+    file = File.find(given)
+    if not _is_table(file, _told(file)) or _json(file) is not None:
+        return None
+    return read_attributes(given)
+
+
+def _told(file: File) -> list[str]:
+    """Return the names of the formats that the content may be of."""
+    from .registry import formats
+
+    head = file.head()
+    return [each.name for each in formats() if each.sniff and each.sniff(head, file)]
+
+
+def _is_table(file: File, told: Sequence[str]) -> bool:
+    if file.ending in _TABS:
+        # One column of TensorBoard's projector has no header.
+        line = file.head().split(b"\n")[0].strip()
+        return b"\t" in line or line == ID.encode()
+    return file.ending in _TABLES or bool({"parquet", "arrow"} & set(told))
 
 
 def _json(file: File) -> Ids | None:

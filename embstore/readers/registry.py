@@ -118,16 +118,19 @@ _FILES = (
     "faiss",
     "pickled",
     "libfm",
+    "fasttext",
     "word2vec_binary",
     "word2vec",
     "onnx",
     "jsonl",
     "delimited",
+    "projector",
 )
 _OBJECTS: tuple[str, ...] = (
     "sklearn",
     "factorization",
     "torch",
+    "gensim",
 )
 
 

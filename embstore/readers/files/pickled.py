@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from ...errors import BadInput
 from ...optional import require
@@ -12,6 +14,9 @@ from ..base import Opened, Wanted
 from ..objects.plain import open_object
 from ..registry import Format
 from ..source import File
+
+# What gensim's save leaves in the object's attributes.
+_SAVED = "__recursive_saveloads"
 
 
 def open_pickled(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -22,25 +27,39 @@ def open_pickled(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     BadInput
         Unless the user said that the file may run code.
     """
+    by_gensim = b"gensim" in file.head()
     if not wanted.allow_pickle:
+        other = "gensim's save_word2vec_format" if by_gensim else "numpy.savez or as Parquet"
         raise BadInput(
             f"{file.name} is a pickle, which can run any code when it is read: load it with"
             " --allow-pickle (allow_pickle=True) if you trust it, or save the vectors with"
-            " numpy.savez or as Parquet",
+            f" {other}",
             source=file.name,
         )
-    path = file.local(held)
+    if by_gensim:
+        require("gensim", "gensim")
     # joblib reads plain pickles as well as its own; it comes with scikit-learn.
-    model = require("joblib", "sklearn").load(path)
-    if any(each.__module__ == "gensim.utils" for each in type(model).__mro__):
-        # gensim keeps large arrays in files beside it, which its own loader maps into memory.
-        model = type(model).load(str(path), mmap="r")
+    model = require("joblib", "sklearn").load(file.local(held))
+    if _SAVED in getattr(model, "__dict__", ()):
+        model = _with_arrays(model, file)
     opened = open_object(model, wanted)
     return replace(
         opened,
         name=file.name,
         provenance={**opened.provenance, **file.provenance("pickle")},
     )
+
+
+def _with_arrays(model: Any, file: File) -> Any:
+    """Load again with gensim's own loader, which maps the large arrays that lie beside the file."""
+    try:
+        return type(model).load(str(file.path), mmap=None if file.packed else "r")
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{file.name}: gensim keeps its large arrays in files beside it, and"
+            f" {Path(str(error.filename)).name} is not there: copy all of them",
+            source=file.name,
+        ) from error
 
 
 FORMATS = (
