@@ -25,7 +25,7 @@ _TABLES = {".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"}
 _HELP = "ids are integers or text, one per vector"
 
 
-def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
+def outside_ids(ids: object, names: Sequence[str], name: str = "") -> Ids | None:
     """Return ids given apart from the source; None when they are inside it.
 
     Parameters
@@ -33,6 +33,8 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
     ids : object
         What the user gave; a str that is one of ``names`` is inside. A mapping is a vocabulary:
         its values are the row numbers from 0. ``"row-number"`` counts the rows.
+    names : sequence of str
+        What the source, which messages call ``name``, has inside.
 
     Raises
     ------
@@ -52,7 +54,9 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
         if not names:
             raise
         raise BadInput(
-            f"{os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}", column="id"
+            f"{name}: {os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}",
+            source=name,
+            column="id",
         ) from error
 
 

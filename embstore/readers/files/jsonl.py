@@ -59,7 +59,7 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
         head = next(_blocks(reader, file.name), None)
     if head is None:
         raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
-    outside = ids_beside(head.schema, wanted) is not None
+    outside = ids_beside(head.schema, wanted, file.name) is not None
     schema = _texts(head.schema)
     head = pa.RecordBatch.from_arrays(
         [_column(head.column(i), each.type) for i, each in enumerate(schema)], schema=schema

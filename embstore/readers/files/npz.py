@@ -27,7 +27,7 @@ def open_npz(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open the array that holds the vectors, with the ids and biases that belong to it."""
     archive = held.enter_context(zipfile.ZipFile(file.seekable(held)))
     headers = _headers(archive, file)
-    outside = outside_ids(wanted.ids, list(headers))
+    outside = outside_ids(wanted.ids, list(headers), file.name)
     inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
     kinds = {name: Kind(each.shape, each.dtype) for name, each in headers.items()}
     chosen = choose(kinds, file.name, inside, wanted.vectors, outside is not None)
