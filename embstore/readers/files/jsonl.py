@@ -60,14 +60,12 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
         head = next((each for each in reader if each.num_rows), None)
     if head is None:
         raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
-    # Only these are looked at. Lists are not valid: Arrow miscounts those that begin with null as
-    # long as it infers their type (apache/arrow#51305).
-    _check(head.select([each.name for each in head.schema if is_text(each.type)]), file.name, 0)
-    outside = ids_beside(head.schema, wanted, file.name) is not None
     schema = _texts(head.schema)
     head = pa.RecordBatch.from_arrays(
         [_column(head.column(i), each.type) for i, each in enumerate(schema)], schema=schema
     )
+    _check(head, file.name, 0)
+    outside = ids_beside(schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
     fields = []
     for each in schema:
@@ -80,8 +78,12 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
 
 
 def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return a column that only serves the choice, where its type counts and not its values."""
-    return column if column.type == kind else pa.nulls(len(column), kind)
+    """Return a column that only serves the choice, where no values count but texts.
+
+    Lists are not valid anyway: Arrow miscounts those that begin with null as long as it infers
+    their type (apache/arrow#51305).
+    """
+    return column if is_text(column.type) else pa.nulls(len(column), kind)
 
 
 def _texts(schema: pa.Schema) -> pa.Schema:
