@@ -25,6 +25,10 @@ from embstore.types import Metric
 from . import worker
 from .seeds import Seed, seeds_of
 
+_ENDS = {
+    -signal.SIGPROF: f"it took {worker.CPU_SECONDS} s of the processor",
+    -signal.SIGALRM: f"it waited for {worker.WALL_SECONDS} s",
+}
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -130,16 +134,12 @@ class Crew:
             raise SystemExit(
                 f"{self._what[0].name}: a worker ended before its first input {output}"
             )
-        format, seeds = self._what
-        number = os.waitstatus_to_exitcode(status)
-        names = {
-            -signal.SIGPROF: f"it took {worker.CPU_SECONDS} s of CPU",
-            -signal.SIGALRM: "it hangs",
-        }
-        fallback = f"the process ended with {number}"
-        given = worker.make(format.name, seeds, at, self._run, self._inputs)
-        worker.keep(self._finds, format, at, given, names.get(number, fallback))
-        self.totals = [self.totals[0] + 1, self.totals[1], self.totals[2] + 1]
+        if (code := os.waitstatus_to_exitcode(status)) != worker.AGAIN:
+            format, seeds = self._what
+            given = worker.make(format.name, seeds, at, self._run, self._inputs)
+            says = _ENDS.get(code, f"the process ended with {code}")
+            worker.keep(self._finds, format, at, given, says)
+            self.totals = [self.totals[0] + 1, self.totals[1], self.totals[2] + 1]
         self._left = self._left[self._left.index(at) + 1 :]
         return self.begin() if self._left else None
 
@@ -191,6 +191,8 @@ def forked(work: Callable[[], None]) -> int:
         work()
         sys.stdout.flush()
         status = 0
+    except SystemExit as wanted:
+        status = int(wanted.code or 0)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
     finally:

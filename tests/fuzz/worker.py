@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -35,6 +36,9 @@ CPU_SECONDS = 5.0
 WALL_SECONDS = 60.0
 ADDRESS_SPACE = 1 << 30
 RESIDENT = 256 << 20
+_M_ARENA_MAX = -8
+# The exit status of a process that another is to go on for.
+AGAIN = 75
 
 
 class Find(Exception):
@@ -209,18 +213,25 @@ def work(
     finds: Path,
     progress: Progress,
 ) -> None:
-    """Read all inputs; what is found is kept under ``finds``. Memory and time are limited."""
+    """Read inputs; what is found is kept under ``finds``. Memory and time are limited.
+
+    Ends with `AGAIN` when the libraries have used up half of the memory without giving it back.
+    """
     log = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    pa.set_memory_pool(pa.system_memory_pool())  # the others reserve more than they use
+    # What is reserved and not used would count: Arrow's other pools do, and malloc per thread.
+    pa.set_memory_pool(pa.system_memory_pool())
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     for seed in seeds:
         attempt(folder / seed.name, format, Input(seed, seed.data, True, False, Metric.L2))
     watch = Watch()
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    size = _address_space()
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE,) * 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for number in numbers:
+        if _address_space() > size + ADDRESS_SPACE // 2:
+            raise SystemExit(AGAIN)
         progress.values[0] = number
         progress.save()
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
@@ -243,6 +254,10 @@ def work(
             progress.values[3] += 1
             keep(finds, format, number, given, found)
         progress.save()
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def keep(finds: Path, format: Format, number: int, given: Input, found: str) -> None:
