@@ -47,7 +47,10 @@ def sql_type(kind: pa.DataType) -> str | None:
     if is_.is_date(kind):
         return "date"
     if is_.is_timestamp(kind):
-        return f"timestamp {'with' if kind.tz else 'without'} time zone"
+        try:
+            return f"timestamp {'with' if kind.tz else 'without'} time zone"
+        except UnicodeDecodeError:  # a damaged file's
+            return None
     if is_.is_nested(kind):
         return "jsonb"
     return None
