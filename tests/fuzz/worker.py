@@ -34,7 +34,8 @@ from .seeds import WORDS_OF, Seed
 CPU_SECONDS = 5.0
 # Whatever waits for something uses no CPU; this machine may be busy.
 WALL_SECONDS = 60.0
-ADDRESS_SPACE = 1 << 30
+# A Parquet page may claim 2 GiB, which Arrow reserves before it sees that it is not true.
+ADDRESS_SPACE = 3 << 30
 RESIDENT = 256 << 20
 _M_ARENA_MAX = -8
 # The exit status of a process that another is to go on for.
