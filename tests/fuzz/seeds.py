@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embstore.readers.registry import Format
 
 ROWS, DIM = 6, 3
-VECTORS = (np.arange(ROWS * DIM, dtype=np.float32).reshape(ROWS, DIM) - 7) / 4
+VECTORS: NDArray[np.float32] = np.linspace(-1.75, 2.5, ROWS * DIM, dtype="f4").reshape(ROWS, DIM)
 WORDS = [f"wörd{i}" for i in range(ROWS)]
 ROW_NUMBERS: Mapping[str, Any] = {"ids": "row-number"}
 
