@@ -27,6 +27,10 @@ from __future__ import annotations
 class EmbstoreError(Exception):
     """Base of all errors that embstore raises on purpose."""
 
+    def __init__(self, message: str = "") -> None:
+        # It may quote a file, whose bytes must not reach a terminal as they are.
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 class ConnectionFailed(EmbstoreError, ConnectionError):
     """The server cannot be reached, or does not let this user in."""

@@ -16,6 +16,9 @@ from .ids import to_id_type
 
 RESERVED = {"id", "embedding", "version"}
 
+# As json writes it, and not a backslash with text behind it.
+_ESCAPED_NUL = r"(?:^|[^\\])(?:\\\\)*\\u0000"
+
 # Few types, so that the same column keeps its type from one training to the next: an int32 of
 # today and an int64 of tomorrow are both bigint.
 STORED = {
@@ -44,7 +47,10 @@ def sql_type(kind: pa.DataType) -> str | None:
     if is_.is_date(kind):
         return "date"
     if is_.is_timestamp(kind):
-        return f"timestamp {'with' if kind.tz else 'without'} time zone"
+        try:
+            return f"timestamp {'with' if kind.tz else 'without'} time zone"
+        except UnicodeDecodeError:  # a damaged file's
+            return None
     if is_.is_nested(kind):
         return "jsonb"
     return None
@@ -89,12 +95,10 @@ def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int
     BadInput
         Naming the rows of the batch and the column.
     """
-    if attribute.type == "jsonb" and not pa.types.is_string(array.type):
-        # Nested columns are rare and small beside the vectors; json does them row by row.
-        texts = [None if v is None else json.dumps(v, default=str) for v in array.to_pylist()]
-        return pa.array(texts, pa.string())
     target = STORED[attribute.type]
     try:
+        if attribute.type == "jsonb" and not pa.types.is_string(array.type):
+            return _as_json(array)
         stored = array if array.type == target else array.cast(target, safe=False)
         if pa.types.is_unsigned_integer(array.type):
             stored = array.cast(target)  # safe: refuses what bigint cannot hold
@@ -102,7 +106,8 @@ def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int
             stored.validate(full=True)
             if pc.any(pc.match_substring(stored, "\0")).as_py():
                 raise pa.ArrowInvalid("a text holds the character NUL")
-    except pa.ArrowInvalid as error:
+    # ValueError: a text that is no UTF-8, NaN in JSON.
+    except (pa.ArrowInvalid, ValueError) as error:
         row = first_row
         raise BadInput(
             f"{source} rows {row} to {row + len(array) - 1}: column {attribute.name!r} cannot be"
@@ -111,6 +116,18 @@ def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int
             row=row,
             column=attribute.name,
         ) from error
+    return stored
+
+
+def _as_json(array: pa.Array) -> pa.Array:
+    """Return nested values as JSON; they are rare and small, so json does them row by row."""
+    texts = [
+        None if value is None else json.dumps(value, default=str, allow_nan=False)
+        for value in array.to_pylist()
+    ]
+    stored = pa.array(texts, pa.string())
+    if pc.any(pc.match_substring_regex(stored, _ESCAPED_NUL)).as_py():
+        raise pa.ArrowInvalid("a text holds the character NUL")
     return stored
 
 

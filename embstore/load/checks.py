@@ -55,7 +55,7 @@ def to_stored(
         under cosine, a norm without a usable direction.
     """
     stored_type = np.float32 if precision is Precision.FLOAT32 else np.float16
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
         stored = np.ascontiguousarray(vectors, dtype=stored_type)
     finite = np.isfinite(stored)
     if not finite.all():

@@ -27,7 +27,7 @@ _TABS = {".tsv", ".tab"}
 _HELP = "ids are integers or text, one per vector"
 
 
-def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
+def outside_ids(ids: object, names: Sequence[str], name: str = "") -> Ids | None:
     """Return ids given apart from the source; None when they are inside it.
 
     Parameters
@@ -35,6 +35,8 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
     ids : object
         What the user gave; a str that is one of ``names`` is inside. A mapping is a vocabulary:
         its values are the row numbers from 0. ``"row-number"`` counts the rows.
+    names : sequence of str
+        What the source, which messages call ``name``, has inside.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
         if not names:
             raise
         raise BadInput(
-            f"{os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}", column="id"
+            f"{name}: {os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}",
+            source=name,
+            column="id",
         ) from error
 
 

@@ -203,7 +203,7 @@ def open_parameters(
     vectors = found_name(arrays, wanted.vectors) if wanted.vectors else default
     arrays = _biases_as_columns(arrays, vectors)
     kinds = {each: Kind(rows.shape, rows.dtype) for each, rows in arrays.items()}
-    outside = outside_ids(wanted.ids, list(arrays))
+    outside = outside_ids(wanted.ids, list(arrays), name)
     inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
     bare = inside is None and not any(
         len(each.shape) == 1 and each.dtype.kind in "iuSU" for each in kinds.values()

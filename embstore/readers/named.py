@@ -44,7 +44,7 @@ def open_named(
     BadInput, NotFound
         When the choice is not plain, or there are not as many ids as vectors.
     """
-    outside = outside_ids(wanted.ids, list(kinds))
+    outside = outside_ids(wanted.ids, list(kinds), name)
     if outside is None and wanted.ids is None and numbered:
         outside = RowNumbers()
     inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None

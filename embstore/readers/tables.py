@@ -42,7 +42,7 @@ def opened_table(
     BadInput
         When there are no rows, or the choice is not plain.
     """
-    outside = ids_beside(schema, wanted)
+    outside = ids_beside(schema, wanted, name)
     given = iter(batches)
     first = next((each for each in given if each.num_rows), None)
     if first is None:
@@ -59,7 +59,7 @@ def opened_table(
     )
 
 
-def ids_beside(schema: pa.Schema, wanted: Wanted) -> Ids | None:
+def ids_beside(schema: pa.Schema, wanted: Wanted, name: str) -> Ids | None:
     """Return the ids that are in no column: given apart, or the named range of a pandas frame."""
     index = pandas_index(schema)
     if isinstance(index, tuple):
@@ -68,7 +68,7 @@ def ids_beside(schema: pa.Schema, wanted: Wanted) -> Ids | None:
             wanted.ids is None and ID not in schema.names
         ):
             return id_array(numbers, label)
-    ids = outside_ids(wanted.ids, schema.names)
+    ids = outside_ids(wanted.ids, schema.names, name)
     if isinstance(ids, Picked):
         raise BadInput("a vocabulary gives the rows of a matrix their ids; name the id column")
     return ids

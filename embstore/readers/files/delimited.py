@@ -69,7 +69,7 @@ def _first_block(file: File, dialect: Dialect, types: dict[str, pa.DataType]) ->
 def _types(file: File, dialect: Dialect, wanted: Wanted) -> tuple[dict[str, pa.DataType], bool]:
     """Settle the types that inference from some rows gets wrong, and whether ids are integers."""
     head = _first_block(file, dialect, {})
-    outside = ids_beside(head.schema, wanted) is not None
+    outside = ids_beside(head.schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
     # A column of which the first block has no value, or bytes that are no UTF-8, is text.
     types = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pyarrow.json as json
 
 from ...errors import BadInput
 from ..base import Opened, Wanted
-from ..layout import is_vector
+from ..layout import is_text, is_vector
 from ..registry import Format
 from ..source import File
 from ..tables import chosen_columns, ids_beside, opened_table
@@ -25,15 +26,15 @@ def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     A text stays a text, also where it looks like a date. A key that is there twice is an error.
     """
     schema = _schema(file, wanted)
-    batches = _blocks(_reader(file.stream(held), file.name, schema), file.name)
+    batches = _blocks(_reader(_stream(file, held), file.name, schema), file.name)
     return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("jsonl"))
 
 
 def read_jsonl(file: File) -> pa.Table:
     """Read a whole file, for attributes."""
     with ExitStack() as held:
-        schema = _texts(_reader(file.stream(held), file.name, None).schema)
-        stream = file.stream(held)
+        schema = _texts(_reader(_stream(file, held), file.name, None).schema)
+        stream = _stream(file, held)
         table = json.read_json(stream, json.ReadOptions(block_size=BLOCK), _parse(schema, "infer"))
     table.validate(full=True)
     return table
@@ -55,15 +56,16 @@ def _reader(stream: Any, name: str, schema: pa.Schema | None) -> Any:
 def _schema(file: File, wanted: Wanted) -> pa.Schema:
     """Return the first block's schema, with vectors of floats though that block has whole ones."""
     with ExitStack() as held:
-        reader = _reader(file.stream(held), file.name, None)
-        head = next(_blocks(reader, file.name), None)
+        reader = _reader(_stream(file, held), file.name, None)
+        head = next((each for each in reader if each.num_rows), None)
     if head is None:
         raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
-    outside = ids_beside(head.schema, wanted) is not None
     schema = _texts(head.schema)
     head = pa.RecordBatch.from_arrays(
         [_column(head.column(i), each.type) for i, each in enumerate(schema)], schema=schema
     )
+    _check(head, file.name, 0)
+    outside = ids_beside(schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
     fields = []
     for each in schema:
@@ -76,8 +78,12 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
 
 
 def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return a column that only serves the choice, where its type counts and not its values."""
-    return column if column.type == kind else pa.nulls(len(column), kind)
+    """Return a column that only serves the choice, where no values count but texts.
+
+    Lists are not valid anyway: Arrow miscounts those that begin with null as long as it infers
+    their type (apache/arrow#51305).
+    """
+    return column if is_text(column.type) else pa.nulls(len(column), kind)
 
 
 def _texts(schema: pa.Schema) -> pa.Schema:
@@ -105,13 +111,13 @@ def _blocks(reader: Any, name: str) -> Iterator[pa.RecordBatch]:
             raise _located(error, name, rows) from error
         if block is None:
             return
-        _check_encoding(block, name, rows)
+        _check(block, name, rows)
         rows += block.num_rows
         if block.num_rows:
             yield block
 
 
-def _check_encoding(block: pa.RecordBatch, name: str, rows: int) -> None:
+def _check(block: pa.RecordBatch, name: str, rows: int) -> None:
     try:
         block.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -126,6 +132,50 @@ def _check_encoding(block: pa.RecordBatch, name: str, rows: int) -> None:
                     row=rows + row + 1,
                 ) from error
         raise
+
+
+class _Lines(io.RawIOBase):
+    """The file for Arrow, which crashes where a block begins with null (apache/arrow#47409)."""
+
+    # Two, because a search that begins with one certain byte is the fastest.
+    _NULL = tuple(re.compile(each + rb"[ \t\r\n\xef\xbb\xbf]*null") for each in (rb"\n", rb"\r"))
+    _CUT = re.compile(rb"[\r\n][ \t\r\n\xef\xbb\xbf]*(n(u(l)?)?)?\Z")
+
+    def __init__(self, stream: Any, name: str) -> None:
+        super().__init__()
+        self._stream, self._name = stream, name
+        self._before, self._line = b"\n", 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes, and refuse a line that is null.
+
+        Raises
+        ------
+        BadInput
+        """
+        data = bytes(self._stream.read(size))
+        seen = self._before + data
+        for each in self._NULL:
+            if found := each.search(seen):
+                line = self._line + seen.count(b"\n", 0, found.end())
+                raise BadInput(
+                    f"{self._name} line {line} holds null and no object; remove the line and load"
+                    " again",
+                    source=self._name,
+                    row=line,
+                )
+        cut = self._CUT.search(seen, max(0, len(seen) - 100))
+        self._before = cut[0] if cut else b""
+        self._line += seen.count(b"\n") - self._before.count(b"\n")
+        return data
+
+
+def _stream(file: File, held: ExitStack) -> _Lines:
+    return _Lines(file.stream(held), file.name)
 
 
 def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:

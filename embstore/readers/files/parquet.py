@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...errors import BadInput
 from ..base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
 from ..layout import is_vector
 from ..registry import Format
@@ -25,7 +27,7 @@ def open_parquet(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     return opened_table(
         file.name,
         parquet.schema_arrow,
-        parquet.iter_batches(_rows(parquet), use_threads=False),
+        _counted(parquet, file.name),
         wanted,
         rows=parquet.metadata.num_rows,
         provenance=file.provenance("parquet"),
@@ -43,6 +45,18 @@ def _parquet(file: File, held: ExitStack) -> Any:
     raw.seek(0, 2)
     buffer = CHUNK if raw.tell() > _SMALL else 0
     return held.enter_context(pq.ParquetFile(raw, pre_buffer=False, buffer_size=buffer))
+
+
+def _counted(parquet: Any, name: str) -> Iterator[pa.RecordBatch]:
+    """Give the rows; Arrow does not compare the footer's counts of them with each other."""
+    rows, declared = 0, parquet.metadata.num_rows
+    for batch in parquet.iter_batches(_rows(parquet), use_threads=False):
+        rows += batch.num_rows
+        yield batch
+    if rows != declared:
+        raise BadInput(
+            f"{name} declares {declared} rows and holds {rows}: it is damaged", source=name
+        )
 
 
 def _rows(parquet: Any) -> int:
