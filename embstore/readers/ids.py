@@ -18,6 +18,7 @@ from ..errors import BadInput, NotFound
 from .base import Ids, Picked, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
+from .places import shown
 from .source import File, reading
 
 # A text that is called otherwise has an id a line, whatever it looks like.
@@ -52,7 +53,7 @@ def outside_ids(ids: object, names: Sequence[str]) -> Ids | None:
         if not names:
             raise
         raise BadInput(
-            f"{os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}", column="id"
+            f"{shown(ids)!r} is neither a file of ids nor one of {listed(names)}", column="id"
         ) from error
 
 
