@@ -69,7 +69,7 @@ def command(arguments: Sequence[str]) -> str:
         for pattern, replacement in (*_SECRETS, _SIGNED):
             plain = pattern.sub(replacement, plain)
         # A quoting of the stars would only look odd.
-        shown.append(plain if re.search(r"\*{3}(@|$)", plain) else shlex.quote(plain))
+        shown.append(plain if plain == "***" or "***@" in plain else shlex.quote(plain))
         hide = each.startswith("-") and _SECRET_OPTION.fullmatch(each) is not None
     return " ".join(shown)[:_LONGEST]
 
