@@ -197,7 +197,7 @@ def _arrays(component: str) -> _Make:
         for each in values:
             if each is not None and each[:8] != b"\0\0\0\1\0\0\0\0" and each[:4] != b"\0\0\0\0":
                 what = "has several dimensions" if each[:4] != b"\0\0\0\1" else "holds a NULL"
-                raise BadInput(f"an array {what}, where vectors have numbers in one dimension")
+                raise ValueError(f"an array {what}, where vectors have numbers in one dimension")
         return plain([each and each.ljust(20, b"\0") for each in values])
 
     return make
@@ -257,7 +257,7 @@ def _postgres(query: Query, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.Rec
         (column.name, _maker(connection, query, column, names))
         for column in cursor.description or ()
     ]
-    return _batches(makers, cursor.fetchmany)
+    return _batches(query, makers, cursor.fetchmany)
 
 
 def _maker(connection: Any, query: Query, column: Any, names: dict[int, str]) -> _Make:
@@ -273,25 +273,52 @@ def _maker(connection: Any, query: Query, column: Any, names: dict[int, str]) ->
 
 
 def _batches(
-    makers: Sequence[tuple[str, _Make]], fetch: Callable[[int], Sequence[Any]]
+    query: Query, makers: Sequence[tuple[str, _Make]], fetch: Callable[[int], Sequence[Any]]
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the first rows' schema, and all rows in batches of about a megabyte."""
     names = [name for name, _ in makers]
 
-    def batch(rows: Sequence[Any]) -> pa.RecordBatch:
-        columns = zip(*rows, strict=True) if rows else [()] * len(makers)
-        arrays = [make(values) for (_, make), values in zip(makers, columns, strict=True)]
+    def batch(rows: Sequence[Any], before: int) -> pa.RecordBatch:
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(makers)
+        arrays = []
+        for (name, make), values in zip(makers, columns, strict=True):
+            try:
+                arrays.append(make(values))
+            except (ValueError, TypeError) as error:
+                raise _bad_value(query, name, make, values, before, error) from error
         return pa.RecordBatch.from_arrays(arrays, names)
 
-    first = batch(fetch(_FIRST))
+    first = batch(fetch(_FIRST), 0)
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield first
-        step = _step(_FIRST, first.nbytes)
+        step, before = _step(_FIRST, first.nbytes), len(first)
         while rows := fetch(step):
-            yield batch(rows)
+            yield batch(rows, before)
+            before += len(rows)
 
     return first.schema, batches()
+
+
+def _bad_value(
+    query: Query, name: str, make: _Make, values: Sequence[Any], before: int, error: Exception
+) -> BadInput:
+    """Build the error that names the row, which Arrow does not tell."""
+    row = None
+    for i, each in enumerate(values):
+        try:
+            make([each])
+        except (ValueError, TypeError) as own:
+            row, error = before + i + 1, own
+            break
+    place = f"{query.name} row {row}" if row else query.name
+    reason = " ".join(str(error).split())[:200]
+    return BadInput(
+        f"{place}: column {name!r}: {reason}; {_OTHERWISE}",
+        source=query.name,
+        row=row,
+        column=name,
+    )
 
 
 # Other databases, through SQLAlchemy: a column has the type of its first values.
@@ -337,7 +364,7 @@ def _other(query: Query, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.Record
         return waiting.pop() if waiting else result.fetchmany(count)
 
     makers = [(name, _of(kind)) for name, kind in zip(names, inferred, strict=True)]
-    return _batches(makers, fetch)
+    return _batches(query, makers, fetch)
 
 
 def _is_there(database: str | None) -> bool:

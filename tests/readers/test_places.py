@@ -1,13 +1,17 @@
 """Where sources lie: folders, globs, Hive partitions, URLs, pipes and queries."""
 
+import collections
 import gzip
+import hashlib
 import http.server
 import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +23,9 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from embstore.cli import group
+from psycopg import sql
 
 import embstore
 from embstore import BadInput, ConnectionFailed, EmbstoreError, NotFound, Query, Store
@@ -41,6 +48,15 @@ def read(source: object, format: str | None = None, **how: Any) -> tuple[list[An
     return [key for each in batches for key in each.column("id").to_pylist()], np.concatenate(
         [each.column("embedding").flatten().to_numpy() for each in batches]
     ).reshape(-1, opened.dim)
+
+
+def column(store: Store, table: str, name: str) -> dict[Any, Any]:
+    """An attribute of the live version by id."""
+    statement = sql.SQL("SELECT id, {} FROM {}").format(
+        sql.Identifier(name), sql.Identifier("emb", table)
+    )
+    with store.connection() as connection:
+        return dict(connection.execute(statement).fetchall())
 
 
 def npy(array: Any) -> bytes:
@@ -86,13 +102,13 @@ def test_hive_partitions_become_attributes(store: Store, tmp_path: Path) -> None
         write(tmp_path / f"year={year}" / f"lang={lang}" / "p.parquet", [i], vectors[i : i + 1])
     null = "year=2026/lang=__HIVE_DEFAULT_PARTITION__/p.parquet"
     write(tmp_path / null, [3], vectors[3:])
-    version = store.create_table("items").load(tmp_path, promote=True)
+    store.create_table("items").load(tmp_path, promote=True)
     with store.connection() as connection:
         found = connection.execute("SELECT id, year, lang FROM emb.items ORDER BY id").fetchall()
     assert found == [(0, 2023, "en"), (1, 2024, "7"), (2, 2025, "a b"), (3, 2026, None)]
-    assert version.nearest(vectors[:1], k=4, where={"year": {">": 2024}}).ids.shape == (1, 2)
-    glob = store.create_table("others").load(str(tmp_path / "year=202[45]"), index="none")
-    assert glob.rows == 2 and glob.nearest(vectors[:1], k=1, where={"year": 2025}).ids[0, 0] == 2
+    others = store.create_table("others")
+    others.load(str(tmp_path / "year=202[45]"), index="none", promote=True)
+    assert column(store, "others", "year") == {1: 2024, 2: 2025}
 
 
 def test_a_name_with_stars_is_that_file(tmp_path: Path) -> None:
@@ -240,27 +256,21 @@ def test_beside_files_from_the_web(web: Web, store: Store) -> None:
         promote=True,
     )
     assert np.array_equal(version.lookup(WORDS).vectors, VECTORS)
-    assert version.nearest(VECTORS[:1], k=1, where={"n": 7}).ids[0, 0] == WORDS[7]
+    assert column(store, "items", "n") == dict(zip(WORDS, range(20), strict=True))
     source = version.source
     assert source["name"] == web.url("v.npy")
     assert (source["file"], source["bytes"]) == ("v.npy", len(web.files["v.npy"]))
     assert source["etag"] and "secret" not in str(source)
-    import hashlib
-
     assert source["sha256"] == hashlib.sha256(web.files["v.npy"]).hexdigest()
 
 
-def test_only_what_is_needed_is_fetched(web: Web) -> None:
-    """A large Parquet file is read by ranges, and nothing is fetched twice for its sha256."""
-    noise = pa.array(
-        np.random.default_rng(0).bytes(1 << 20)[i : i + 16] for i in range(0, 1 << 20, 16)
-    )
-    out = io.BytesIO()
-    pq.write_table(pa.table({"noise": noise}), out)
-    web.files["big.parquet"] = out.getvalue()
-    with open_source(web.url("a.parquet")) as opened:
-        list(opened.batches)
-        assert opened.later() == {}
+def test_a_large_parquet_file_is_read_by_ranges(web: Web, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).random((100_000, 16), np.float32)
+    path = write(tmp_path / "big.parquet", range(len(vectors)), vectors)
+    web.files["big.parquet"] = path.read_bytes()
+    with open_source(web.url("big.parquet")) as opened:
+        assert sum(map(len, opened.batches)) == len(vectors)
+        assert opened.later() == {}  # it is not fetched once more for its sha256
     assert any("bytes=" in each for each in web.asked)
 
 
@@ -366,9 +376,8 @@ def memory() -> Iterator[str]:
 def test_fsspec(memory: str, store: Store) -> None:
     items = store.create_table("items")
     for given in (memory, f"{memory}/", f"{memory}/*/p.parquet", f"{memory}/**/*.parquet"):
-        version = items.load(given, index="none")
-        assert version.rows == 6
-        assert version.nearest(clusters(1, 2), k=9, where={"year": 2021}).ids.shape == (1, 3)
+        items.load(given, index="none", promote=True)
+        assert column(store, "items", "year") == {i: 2020 + i // 3 for i in range(6)}
     assert np.array_equal(read(f"{memory}/year=2020/p.parquet")[1], clusters(3, 2, 0))
     with pytest.raises(NotFound, match=r"\*\.npy: no file matches"):
         items.load(f"{memory}/*.npy")
@@ -408,8 +417,6 @@ def s3() -> Iterator[str]:
 
 
 def _within(seconds: float, work: Callable[[], object]) -> None:
-    import time
-
     end = time.monotonic() + seconds
     while True:
         try:
@@ -429,8 +436,7 @@ def test_s3(s3: str, store: Store) -> None:
     items = store.create_table("items")
     for given in ("by year/", "by year/year=*/*.csv"):
         version = items.load(f"s3://me:secret@vectors/{given}?{s3}", promote=True)
-        assert version.rows == 2
-        assert version.nearest([[1, 1]], k=2, where={"year": 1}).ids.tolist() == [[1]]
+        assert column(store, "items", "year") == {0: 0, 1: 1}
     first, second = version.source["parts"]
     assert first["name"] == "s3://vectors/by year/year=0/a.csv"
     assert second["modified"] and second["sha256"]
@@ -444,25 +450,14 @@ def test_s3(s3: str, store: Store) -> None:
             items.load(f"s3://me:secret@{bad}?{s3}")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "s3://me:secret@vectors/a.npy?scheme=http&endpoint_override=127.0.0.1:1&region=us-east-1",
-        "gs://anonymous@vectors/a.npy?scheme=http&endpoint_override=127.0.0.1:1"
-        "&retry_limit_seconds=1",
-    ],
-)
-def test_object_stores_that_do_not_answer(url: str) -> None:
-    with pytest.raises(ConnectionFailed, match=r"a\.npy cannot be opened: .* not") as caught:
-        read(url)
-    assert "secret" not in str(caught.value)
+def test_an_object_store_that_does_not_answer() -> None:
+    options = "scheme=http&endpoint_override=127.0.0.1:1&retry_limit_seconds=1"
+    with pytest.raises(ConnectionFailed, match=r"^gs://v/a\.npy cannot be opened: .* not answer"):
+        read(f"gs://anonymous@v/a.npy?{options}")
 
 
 def test_google_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        places.fs.FileSystem, "from_uri", lambda url: asked.append(url) or (None, "")
-    ) if False else None
 
     class Fake:
         @staticmethod
@@ -470,7 +465,7 @@ def test_google_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.append(url)
             return None, ""
 
-    monkeypatch.setattr(places.fs, "FileSystem", Fake)
+    monkeypatch.setattr("embstore.readers.places.fs.FileSystem", Fake)
     places.filesystem_of("gs://bucket/a b.npy")
     assert asked == ["gs://bucket/a%20b.npy?retry_limit_seconds=10"]
 
@@ -515,7 +510,7 @@ def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
 
 def test_a_pipe_is_read_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what is kept of it, rows stream; whoever begins anew is told."""
-    monkeypatch.setattr(places, "KEPT", 20_000)
+    monkeypatch.setattr(places, "KEPT", 1 << 20)
     vectors = clusters(20_000, 4)
     lines = [
         "20000 4",
@@ -526,8 +521,6 @@ def test_a_pipe_is_read_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_source(pipe) as opened:
         ids = [key for batch in opened.batches for key in batch.column("id").to_pylist()]
         found = opened.later()
-    import hashlib
-
     assert len(ids) == 20_000
     assert found == {"sha256": hashlib.sha256(data).hexdigest()}
     place = places.Pipe(Once(data), "pipe")
@@ -551,9 +544,6 @@ def test_open_files_that_cannot_be_loaded(source: Any, says: str) -> None:
 
 
 def test_what_comes_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import collections
-    import shutil
-
     usage = collections.namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000))
     with pytest.raises(BadInput, match=r"Once holds more than 500 bytes, half of what is free"):
@@ -607,10 +597,10 @@ def test_a_query_on_postgres(pg: Server, bare_database: str, store: Store) -> No
                 ],
             )
     half = vectors.astype(np.float16).astype(np.float32)
-    for column in "vhrds":
-        ids, found = read(Query(url, f"SELECT id, {column} FROM t ORDER BY id;"))
+    for each in "vhrds":
+        ids, loaded = read(Query(url, "SELECT id, v, h, r, d, s FROM t ORDER BY id;"), vectors=each)
         assert ids == list(range(500))
-        assert np.array_equal(found, half if column == "h" else vectors), column
+        assert np.array_equal(loaded, half if each == "h" else vectors), each
     items = store.create_table("items")
     version = items.load(
         Query(url, "SELECT id, v, title, year, price, added, tags, more FROM t"), promote=True
@@ -624,16 +614,19 @@ def test_a_query_on_postgres(pg: Server, bare_database: str, store: Store) -> No
     source = version.source
     assert source["format"] == "query" and source["query"].startswith("SELECT id, v, title")
     assert pg.password not in str(source)
-    uuids = store.create_table("uuids").load(Query(url, "SELECT key, v FROM t"), index="none")
-    assert uuids.id_type == "text" if hasattr(uuids, "id_type") else uuids.rows == 500
-    named = store.create_table("named").load(
-        vectors, ids=range(500), attributes=Query(url, "SELECT id, title FROM t"), index="none"
-    )
-    assert named.nearest(vectors[:1], k=1, where={"title": "Ä9"}).ids[0, 0] == 9
+    uuids = store.create_table("uuids")
+    uuids.load(Query(url, "SELECT key, v FROM t"), index="none", promote=True)
+    with psycopg.connect(url) as connection:
+        keys = [key for (key,) in connection.execute("SELECT key::text FROM t ORDER BY id")]
+    assert np.array_equal(uuids.lookup(keys).vectors, vectors)
+    titles = Query(url, "SELECT id, title FROM t")
+    named = store.create_table("named")
+    named.load(vectors, ids=range(500), attributes=titles, index="none", promote=True)
+    assert column(store, "named", "title")[9] == "Ä9"
 
 
 @pytest.mark.parametrize(
-    ("sql", "says"),
+    ("statement", "says"),
     [
         ("SELEKT 1", "failed: syntax error"),
         ("SELECT * FROM nothing", 'failed: relation "nothing" does not exist'),
@@ -646,14 +639,19 @@ def test_a_query_on_postgres(pg: Server, bare_database: str, store: Store) -> No
             "SELECT g AS id, array_fill(1::real, ARRAY[g]) AS v FROM generate_series(2, 3) g",
             r"row 2 \(id 3\): 3 components where the first row has 2",
         ),
-        ("SELECT g AS id, NULLIF('{1,2}'::real[], NULL) AS v, 1 / (g - 200) AS x FROM"
-         " generate_series(1, 300) g", "division by zero"),
+        (
+            "SELECT g AS id, '{1,2}'::real[] AS v, 1 / (g - 200) AS x"
+            " FROM generate_series(1, 300) g",
+            "division by zero",
+        ),
         ("SELECT 1 AS id, 'a' AS v", "vector"),
     ],
-)  # fmt: skip
-def test_queries_that_cannot_be_loaded(pg: Server, bare_database: str, sql: str, says: str) -> None:
+)
+def test_queries_that_cannot_be_loaded(
+    pg: Server, bare_database: str, statement: str, says: str
+) -> None:
     with pytest.raises(EmbstoreError, match=says) as caught:
-        read(Query(pg.tcp_url(bare_database), sql))
+        read(Query(pg.tcp_url(bare_database), statement))
     assert "query on embstore@127.0.0.1" in str(caught.value)
     assert pg.password not in str(caught.value)
 
@@ -694,14 +692,14 @@ def test_a_query_on_sqlite(tmp_path: Path, store: Store) -> None:
         {"id": 0, "title": "10:30 %s"},
         {"id": 1, "title": "10:30 %s"},
     ]
-    for sql, says in (
+    for statement, says in (
         ("SELECT id, v, raw FROM t", "column 'raw' holds bytes"),
-        ("SELECT id, v FROM t", "query on sqlite"),
-        ("SELECT id, v FROM nothing", "failed: no such table: nothing"),
+        ("SELECT id, v FROM t", r"row 201: column 'id': Could not convert 'x'"),
+        ("SELECT id, v FROM none", "failed: no such table: none"),
         ("DELETE FROM t", "returns no rows"),
     ):
         with pytest.raises(BadInput, match=says):
-            read(Query(url, sql))
+            read(Query(url, statement))
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (201,)
     connection.close()
@@ -715,5 +713,5 @@ def test_queries_by_the_command_line(cli: Any, tmp_path: Path) -> None:
     done = cli("load", "items", "--query", "SELECT * FROM t", "--from", f"sqlite:///{path}")
     assert done.returncode == 0, done.stderr
     assert "items@1: 1 x 2" in done.stdout
-    for bad in ((), ("--query", "SELECT 1"), ("a.npy", "--query", "x", "--from", "y")):
-        assert cli("load", "items", *bad).returncode == 2
+    for bad in ([], ["--query", "SELECT 1"], ["a.npy", "--query", "x", "--from", "y"]):
+        assert CliRunner().invoke(group, ["load", "items", *bad]).exit_code == 2
