@@ -238,15 +238,14 @@ class Web(Place):
     def __init__(self, url: str) -> None:
         self._url, self._name = url, shown(url)
         self._size = -1
-        self._ranges = False
 
     def look(self) -> tuple[int, Mapping[str, object]]:
         """Return the size, and what changes with the content."""
         with reaching(self._name), _cause(self._name):
             found = _web().info(self._url)
         self._size = -1 if found["size"] is None else int(found["size"])
-        self._ranges = bool(found.get("partial"))
-        return self._size, {"etag": found["ETag"]} if "ETag" in found else {}
+        told = {"etag": "ETag", "modified": "Last-Modified"}
+        return self._size, {name: found[each] for name, each in told.items() if each in found}
 
     def stream(self) -> Any:
         """Open a binary stream at the first byte."""
@@ -255,9 +254,17 @@ class Web(Place):
 
     def random(self) -> Any:
         """Open it for reading out of order; None where the server does not offer that."""
-        if not self._ranges or self._size < 1:
+        if self._size < 1:
             return None
-        return _web().open(self._url, size=self._size)
+        found = _web().open(self._url, size=self._size)
+        try:
+            found.seek(self._size - 1)  # only an answer tells what a server can do
+            found.read(1)
+        except ValueError:
+            found.close()
+            return None
+        found.seek(0)
+        return found
 
 
 @cache
