@@ -110,7 +110,7 @@ def _walk(folder: str) -> Iterator[str]:
 def _remote(url: str) -> tuple[str, list[str]] | None:
     name = shown(url)
     bare, *options = url.split("?", 1)
-    bare = bare.rstrip("/")
+    bare = bare.rstrip("/") if not bare.endswith("://") else bare
     filesystem, path = filesystem_of("?".join([bare, *options]))
     wild = _MAGIC.search(path) is not None
     base = _root(path) if wild else path

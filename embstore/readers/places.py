@@ -116,6 +116,8 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     """
     scheme, rest = url.split("://", 1)
     rest, _, query = rest.partition("?")
+    if not rest.strip("/"):
+        raise BadInput(f"{shown(url)} names no file", source=shown(url))
     with reaching(shown(url)):
         if scheme.lower() in _ARROW:
             bucket, slash, key = rest.partition("/")
@@ -158,6 +160,8 @@ def reaching(name: str) -> Iterator[None]:
         raise NotFound(f"{name}: there is no such file") from error
     except ImportError as error:
         raise BadInput(f"{name} cannot be opened: {_plain(error)}", source=name) from error
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{name} is no URL that can be read", source=name) from error
     except Exception as error:  # each store has its own
         said = _plain(error)
         if re.search(r"bucket '[^']*' not found|no_such_bucket|nosuchbucket", said, re.I):

@@ -23,8 +23,6 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
-from embstore.cli import group
 from psycopg import sql
 
 import embstore
@@ -325,6 +323,9 @@ def test_a_web_server_that_goes_away(web: Web) -> None:
         ("http://", "cannot be opened"),
         ("nowhere://bucket/a.npy", "this kind of place is not known"),
         ("file:///no/such.npy", "there is no such file"),
+        ("s3://", "names no file"),
+        ("s3://key:secret@/a.npy", "is no URL that can be read"),
+        ("gs://bucket/a.npy?no=secret", "is no URL that can be read"),
     ],
 )
 def test_places_that_cannot_be_reached(url: str, says: str) -> None:
@@ -665,6 +666,7 @@ def test_databases_that_do_not_answer(tmp_path: Path) -> None:
         ("nodb://me:secret@h/d", "needs a driver that is not installed"),
         ("mysql+nodriver://me:secret@h/d", "needs a driver that is not installed"),
         ("me:secret", "cannot be read: write"),
+        ("nodb:///?odbc_connect=PWD%3Dsecret", "needs a driver that is not installed"),
     ):
         query = Query(url, "SELECT 1")
         with pytest.raises(EmbstoreError, match=says) as caught:
@@ -716,4 +718,4 @@ def test_queries_by_the_command_line(cli: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "items@1: 1 x 2" in done.stdout
     for bad in ([], ["--query", "SELECT 1"], ["a.npy", "--query", "x", "--from", "y"]):
-        assert CliRunner().invoke(group, ["load", "items", *bad]).exit_code == 2
+        assert cli("load", "items", *bad).returncode == 2
