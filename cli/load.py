@@ -26,9 +26,25 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
     return pairs
 
 
+def _source(files: tuple[str, ...], query: str | None, database: str | None) -> Any:
+    """Return what to load: a query, or files, of which - is standard input."""
+    from embstore import Query
+
+    if (query is None) != (database is None):
+        raise click.UsageError("--query SQL and --from URL belong together")
+    if (query is None) == (not files):
+        raise click.UsageError("give FILE..., or --query SQL --from URL")
+    if query is not None:
+        return Query(str(database), query)
+    given: list[Any] = [sys.stdin.buffer if each == "-" else each for each in files]
+    return given if len(given) > 1 else given[0]
+
+
 @click.command()
 @click.argument("table")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option("--query", metavar="SQL", help="Load what this returns, from the database of --from.")
+@click.option("--from", "database", metavar="URL", help="postgresql://..., or SQLAlchemy's.")
 @click.option("--ids", metavar="FILE|NAME", help="The ids: a file, or a column or array inside.")
 @click.option("--vectors", metavar="NAME", help="The column or array that holds the vectors.")
 @click.option("--format", "format_", metavar="NAME", help="What the file is, if it does not tell.")
@@ -84,6 +100,8 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
 def load(
     table: str,
     files: tuple[str, ...],
+    query: str | None,
+    database: str | None,
     format_: str | None,
     metric: str | None,
     url: str | None,
@@ -92,12 +110,13 @@ def load(
 ) -> None:
     """Load FILE... as the next version of TABLE, which is created if it is not there.
 
-    Everything becomes visible at once, or nothing does. Files: .npy (with --ids), .npz, Parquet,
-    Arrow or Feather, CSV, TSV, JSON lines, word2vec text and binary; plain, gzip or zstd. Columns
-    beside id and vectors become attributes.
+    FILE is a path, a folder, a glob in quotes, a URL (s3://, gs://, https://) or - for standard
+    input; "embstore formats" lists what can be in it. Several make one version. Everything becomes
+    visible at once, or nothing does. Columns beside id and vectors become attributes.
     """
     from embstore.errors import InvalidQuery, NotFound
 
+    source = _source(files, query, database)
     with options.open_store(url) as store:
         try:
             target = store.table(table)
@@ -109,7 +128,7 @@ def load(
             )
         with bar() as progress:
             version = target.load(
-                list(files) if len(files) > 1 else files[0],
+                source,
                 format=format_,
                 progress=progress,
                 warn=lambda sentence: print(f"embstore: {sentence}", file=sys.stderr),

@@ -20,6 +20,7 @@ from .errors import (
     SchemaMismatch,
     ServerFailed,
 )
+from .readers.query import Query
 from .store import Store, connect
 from .table import Table
 from .types import Features, Neighbors
@@ -40,6 +41,7 @@ __all__ = [
     "MissingPackage",
     "Neighbors",
     "NotFound",
+    "Query",
     "SchemaMismatch",
     "ServerFailed",
     "Store",

@@ -112,11 +112,13 @@ class Table(Reads):
 
         Parameters
         ----------
-        source : path, array, frame, Arrow table or stream, mapping, or trained model
-            What holds the vectors; see the documentation's page on loading.
-        ids : array, path, str or mapping
+        source : path, URL, array, frame, Arrow table or stream, mapping, trained model, ...
+            What holds the vectors; also a folder, a glob, a list of these, an open binary file
+            or a ``Query``. See the documentation's page on loading.
+        ids : array, path, URL, str or mapping
             The ids, a file of them, the name of the column or array that holds them, a
-            vocabulary (id to row number from 0), or ``"row-number"``.
+            vocabulary (id to row number from 0), or ``"row-number"``. Of several files, ids that
+            are given apart are for all rows, one after the other.
         vectors : str
             The column or array that holds the vectors; by default the only one that can.
         format : str

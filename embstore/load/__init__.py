@@ -12,7 +12,8 @@ is removed at once, or by the next command if this process is killed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import chain
 
 import psycopg
 
@@ -26,7 +27,7 @@ from .fill import fill
 from .options import Options, Progress
 from .plan import plan, register
 from .publish import publish
-from .sources import Repeated, duplicate, open_one, parts_of, several
+from .sources import Repeated, duplicate, opened, several
 
 __all__ = ["Options", "Progress", "load"]
 
@@ -41,17 +42,18 @@ def load(
         connection.execute("SET client_connection_check_interval = '2s'")
         if options.alias is not None:
             check_name(options.alias, "alias")
-        first, *more = several(source)
-        with translated(f"loading into {name}"), open_one(first, options) as opened:
-            version, side = plan(connection, name, opened, options)
+        sources = several(source)
+        with translated(f"loading into {name}"), closing(opened(sources, options)) as more:
+            first = next(more)
+            version, side = plan(connection, name, first, options)
             version = register(connection, version)
-            parts = parts_of(opened, more, options)
+            parts = chain([first], more)
             with _abandoned_on_error(connection, connect, version):
                 try:
-                    total = None if more else opened.rows
+                    total = first.rows if len(sources) == 1 else None
                     done = fill(connection, connect, engine, version, parts, total, side, options)
                 except Repeated as found:
-                    raise duplicate([first, *more], version, options, found) from None
+                    raise duplicate(sources, version, options, found) from None
                 publish(connection, engine, done, options)
         return catalog.resolve(connection, done.ref)
     finally:

@@ -18,6 +18,7 @@ from ..connection import Connection
 from ..errors import BadInput, InvalidQuery
 from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
+from ..readers.places import shown
 from ..types import MAX_DIM, IdType, Precision, Status
 from . import index, leftovers
 from .attributes import SideTable, agree, columns_of
@@ -95,7 +96,7 @@ def _settled(what: str, table: TableRow, fixed: Any, asked: Any) -> Any:
 
 def _side_table(options: Options, id_type: IdType) -> SideTable:
     given = options.attributes
-    named = str(given) if isinstance(given, str | os.PathLike) else "attributes"
+    named = shown(given) if isinstance(given, str | os.PathLike) else "attributes"
     return SideTable(read_attributes(given, ids=options.attributes_ids), named, id_type)
 
 

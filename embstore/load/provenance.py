@@ -26,6 +26,11 @@ _SECRETS = (
         r"\1***",
     ),
 )
+# Whoever has a signed URL can read what it names.
+_SIGNED = (
+    re.compile(r"\b((?!postgres|mysql|sqlite)\w[\w+.-]*://[^\s?'\"]*)\?[^\s'\"]*"),
+    r"\1?***",
+)
 _LONGEST = 4000
 _PATIENCE = 2.0
 
@@ -61,7 +66,7 @@ def command(arguments: Sequence[str]) -> str:
     hide = False
     for each in arguments:
         plain = "***" if hide else each
-        for pattern, replacement in _SECRETS:
+        for pattern, replacement in (*_SECRETS, _SIGNED):
             plain = pattern.sub(replacement, plain)
         # A quoting of the stars would only look odd.
         shown.append(plain if plain == "***" or "***@" in plain else shlex.quote(plain))

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..catalog import VersionRow
-from ..errors import BadInput, DuplicateId, EmbstoreError
+from ..errors import BadInput, DuplicateId, EmbstoreError, NotFound
 from ..readers import open_source
-from ..readers.base import ID, Opened, Wanted
+from ..readers.base import ID, Ids, Opened, Picked, RowNumbers, Wanted, count_mismatch
+from ..readers.folders import files_of
+from ..readers.ids import outside_ids
+from ..readers.source import is_file
 from ..types import IdType
 from .ids import to_id_type
 from .options import Options
 
 
 def several(source: object) -> list[object]:
-    """Return the sources of one load: a list of paths is that many files."""
-    if isinstance(source, list | tuple) and source:
-        if all(isinstance(each, str | os.PathLike) for each in source):
-            return list(source)
-        raise BadInput("a list is loaded only as a list of paths; give vectors as an array")
-    return [source]
+    """Return the sources of one load: a list of paths is that many, so is a folder or a glob.
+
+    Raises
+    ------
+    BadInput, NotFound
+    """
+    given = source if isinstance(source, list | tuple) and source else [source]
+    if given is not source or all(map(is_file, given)):
+        return [
+            part
+            for each in given
+            for part in (files_of(each) if isinstance(each, str | os.PathLike) else [each])
+        ]
+    raise BadInput("a list is loaded only as a list of paths; give vectors as an array")
 
 
-def open_one(source: object, options: Options) -> AbstractContextManager[Opened]:
-    """Open one source as the options say."""
+def opened(sources: Sequence[object], options: Options) -> Generator[Opened, None, None]:
+    """Open the sources one after the other; all must hold the same columns.
+
+    Of several, ids that are given apart are for all of their rows, one after the other.
+
+    Raises
+    ------
+    BadInput, NotFound
+    """
     wanted = Wanted(
         ids=options.ids,
         vectors=options.vectors,
@@ -38,22 +57,74 @@ def open_one(source: object, options: Options) -> AbstractContextManager[Opened]
         data=options.data,
         allow_pickle=options.allow_pickle,
     )
-    return open_source(source, wanted, format=options.format)
-
-
-def parts_of(first: Opened, more: Sequence[object], options: Options) -> Iterator[Opened]:
-    """Give the opened sources one after the other; all must hold the same columns."""
-    yield first
-    for each in more:
-        with open_one(each, options) as opened:
-            if opened.schema != first.schema:
+    apart = _apart(options.ids) if len(sources) > 1 else None
+    if apart is not None:
+        wanted = replace(wanted, ids=RowNumbers.name)
+    first, rows = None, 0
+    for each in sources:
+        with open_source(each, wanted, format=options.format) as part:
+            if apart is not None:
+                part = _numbered(part, apart, rows)
+            first = part if first is None else first
+            if part.schema != first.schema:
                 raise BadInput(
-                    f"{opened.name} has other columns than {first.name}"
-                    f" ({_described(opened.schema)} against {_described(first.schema)}): load"
+                    f"{part.name} has other columns than {first.name}"
+                    f" ({_described(part.schema)} against {_described(first.schema)}): load"
                     " them as tables of their own",
-                    source=opened.name,
+                    source=part.name,
                 )
-            yield opened
+            counted = _Counted(part.batches, rows)
+            yield replace(part, batches=iter(counted))
+            rows = counted.rows
+    if isinstance(apart, pa.Array) and len(apart) != rows:
+        raise count_mismatch("all files together", rows, len(apart))
+
+
+class _Counted:
+    """Batches, and how many rows there were in them and before."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], rows: int) -> None:
+        self._batches, self.rows = batches, rows
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            yield batch
+            self.rows += len(batch)
+
+
+def _apart(ids: object) -> Ids | None:
+    """Return ids that are in none of several sources; a text is a file's name if there is one."""
+    try:
+        found = outside_ids(ids, ())
+    except NotFound:
+        return None  # a column's name
+    if isinstance(found, Picked):
+        raise BadInput(
+            "a vocabulary gives the rows of one matrix their ids: load several files with a list of"
+            " ids, one per row of all of them"
+        )
+    return found
+
+
+def _numbered(part: Opened, ids: Ids, before: int) -> Opened:
+    """Replace the row numbers of a part by the ids of its rows among all."""
+    at = part.schema.get_field_index(ID)
+    schema = part.schema.set(at, pa.field(ID, ids.type))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        rows = before
+        for batch in part.batches:
+            keys = ids.slice(rows, len(batch))
+            rows += len(batch)
+            if len(keys) != len(batch):
+                raise count_mismatch(
+                    f"all files to {part.name}", rows, rows - len(batch) + len(keys), "at least "
+                )
+            columns = batch.columns
+            columns[at] = keys
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return replace(part, schema=schema, batches=batches())
 
 
 def _described(schema: pa.Schema) -> str:
@@ -73,14 +144,13 @@ def duplicate(
     """Find where a repeated id stands, by reading the sources once more where that is possible."""
     key = found.ids[0]
     places: list[tuple[str, int]] = []
-    for source in sources:
-        if isinstance(source, pa.RecordBatchReader):
-            continue  # it can be read once only
-        try:
-            with open_one(source, options) as again:
+    # What can be read once only, such as a pipe, is left out.
+    with suppress(EmbstoreError):
+        if not any(isinstance(each, pa.RecordBatchReader) for each in sources):
+            for again in opened(sources, options):
                 places += _places_of(again, version.id_type, key)
-        except EmbstoreError:
-            continue
+                if len(places) > 1:
+                    break
     where = " and ".join(place for place, _ in places[:2]) or str(version.source["name"])
     more = f", and {len(found.ids) - 1} more ids are" if len(found.ids) > 1 else ""
     return DuplicateId(

@@ -6,7 +6,6 @@ before its name; ``format=`` overrides both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,16 +18,19 @@ from ..errors import BadInput, InvalidQuery
 from .base import EMBEDDING, ID, Opened, Wanted
 from .bias import folded
 from .files.npy import read_matrix
+from .folders import Part
 from .ids import id_array
 from .layout import check_id_type, listed
 from .objects.plain import open_object, to_table
+from .query import Query, open_query, read_query
 from .registry import Format, Model, format_of, formats, models
-from .source import File, reading
+from .source import File, is_file, reading
 
 __all__ = [
     "Format",
     "Model",
     "Opened",
+    "Query",
     "Wanted",
     "formats",
     "models",
@@ -52,7 +54,8 @@ def open_source(
 
     Parameters
     ----------
-    source : path, array, frame, Arrow table or stream, mapping, or trained model
+    source : path, URL, open binary file, Query, array, frame, Arrow table or stream, mapping, or \
+trained model
     wanted : Wanted
         What the user said about it.
     format : str
@@ -62,20 +65,32 @@ def open_source(
     ------
     BadInput, NotFound, InvalidQuery
     """
-    if not isinstance(source, str | os.PathLike):
-        yield _finished(open_object(source, wanted), wanted)
-        return
+    with ExitStack() as held:
+        if isinstance(source, Query):
+            opened = open_query(source, wanted, held)
+        elif isinstance(source, Part):
+            opened = source.of(_file(source.place, wanted, format, held))
+        elif is_file(source):
+            opened = _file(source, wanted, format, held)
+        else:
+            opened = open_object(source, wanted)
+        yield _finished(opened, wanted)
+
+
+def _file(source: object, wanted: Wanted, format: str | None, held: ExitStack) -> Opened:
     file = File.find(source)
     chosen = format_of(file, format)
-    with ExitStack() as held:
-        with reading(file.name, chosen.title):
-            opened = chosen.open(file, wanted, held)
-        guarded = replace(
-            opened,
-            batches=file.guarded(opened.batches, chosen.title),
-            later=lambda: {"sha256": file.sha256()},
-        )
-        yield _finished(guarded, wanted)
+    if not chosen.streams:
+        file = file.sized(held)
+    with reading(file.name, chosen.title):
+        opened = chosen.open(file, wanted, held)
+
+    def later() -> dict[str, object]:
+        digest = file.sha256()
+        return {"sha256": digest} if digest else {}
+
+    batches = file.guarded(opened.batches, chosen.title)
+    return replace(opened, batches=batches, later=later)
 
 
 def _finished(opened: Opened, wanted: Wanted) -> Opened:
@@ -89,7 +104,7 @@ def read_attributes(source: object, *, ids: str | None = None) -> pa.Table:
 
     Parameters
     ----------
-    source : path, frame or Arrow table
+    source : path, URL, Query, frame or Arrow table
     ids : str
         Its id column; by default ``id``, else the first.
 
@@ -97,7 +112,9 @@ def read_attributes(source: object, *, ids: str | None = None) -> pa.Table:
     ------
     BadInput, NotFound
     """
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, Query):
+        name, table = source.name, read_query(source)
+    elif is_file(source):
         file = File.find(source)
         name, chosen = file.name, format_of(file, None)
         if chosen.read is None:

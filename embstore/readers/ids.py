@@ -18,6 +18,7 @@ from ..errors import BadInput, NotFound
 from .base import ID, Ids, Picked, RowNumbers
 from .columns import as_integers, beyond_bigint
 from .layout import check_id_type, listed
+from .places import shown
 from .source import File, reading
 from .tensors import as_numpy, is_tensor
 
@@ -58,7 +59,7 @@ def outside_ids(ids: object, names: Sequence[str], name: str = "") -> Ids | None
         if not names:
             raise
         raise BadInput(
-            f"{name}: {os.fspath(ids)!r} is neither a file of ids nor one of {listed(names)}",
+            f"{name}: {shown(ids)!r} is neither a file of ids nor one of {listed(names)}",
             source=name,
             column="id",
         ) from error

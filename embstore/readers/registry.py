@@ -63,6 +63,9 @@ class Format:
     read : callable or None
         Reads a whole table, for attributes; the second argument names the id column.
     needs : Needs or None
+    streams : bool
+        ``open`` reads the content from its first byte to its last and does not need its size, so
+        that it can come through a pipe.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Format:
     weak: bool = False
     read: Callable[[File, str | None], pa.Table] | None = None
     needs: Needs | None = None
+    streams: bool = False
 
 
 @dataclass(frozen=True)

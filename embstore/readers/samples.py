@@ -17,6 +17,7 @@ from .files.npy import read_matrix
 from .ids import id_array, outside_ids
 from .layout import is_text
 from .matrices import need_ids
+from .places import shown
 from .registry import format_of
 from .source import File, reading
 
@@ -62,7 +63,7 @@ def samples(wanted: Wanted) -> Samples:
     given: Any = wanted.data
     name, column = "X", wanted.ids
     if isinstance(given, str | os.PathLike):
-        given, name = _read(given), os.fspath(given)
+        given, name = _read(given), shown(given)
     inside = isinstance(column, str) and column in getattr(given, "columns", ())
     keys = id_array(given[column], name) if inside else outside_ids(column, ())
     if inside:

@@ -76,7 +76,10 @@ def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["host=h password='p w' user=me"], "'host=h password=*** user=me'"),
         (["--db-password", "pw", "x"], "--db-password *** x"),
         (["--api-key=pw"], "'--api-key=***'"),
-        (["https://h/?token=pw&a=1"], "'https://h/?token=***'"),
+        (["https://h/?token=pw&a=1"], "'https://h/?***'"),
+        (["https://h/a.npy?X-Amz-Signature=pw"], "'https://h/a.npy?***'"),
+        (["s3://key:p/w@bucket/a.npy"], "s3://key:***@bucket/a.npy"),
+        (["--from", "postgresql://me:pw@h/d"], "--from postgresql://me:***@h/d"),
     ],
 )
 def test_no_secret_in_the_command(arguments: list[str], shown: str) -> None:

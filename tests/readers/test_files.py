@@ -378,7 +378,7 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, says in (
-        (tmp_path, "no regular file"),
+        (tmp_path, "is a folder"),
         (tmp_path / "pipe", "no regular file"),
         (Path("/dev/zero"), "no regular file"),
         (tmp_path / "loop", "cannot be opened"),

@@ -90,5 +90,6 @@ FORMATS = (
         open_arrow,
         lambda head, _: head.startswith((MAGIC, STREAM_MAGIC)),
         read=lambda file, _: read_arrow(file),
+        streams=True,
     ),
 )

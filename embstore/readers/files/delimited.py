@@ -98,5 +98,6 @@ FORMATS = (
         lambda head, _: re.match(rb"[^\n\x00]*[,\t][^\n\x00]*\n", head) is not None,
         weak=True,
         read=read_delimited,
+        streams=True,
     ),
 )

@@ -204,5 +204,6 @@ FORMATS = (
         open_jsonl,
         lambda head, _: re.match(rb"(\xef\xbb\xbf)?\s*\{", head) is not None,
         read=lambda file, _: read_jsonl(file),
+        streams=True,
     ),
 )

@@ -165,5 +165,6 @@ FORMATS = (
         "the text model of libFM: factors and biases per feature",
         open_libfm,
         lambda head, _: head.startswith((_GLOBAL, _LINEAR, _PAIRWISE)),
+        streams=True,
     ),
 )

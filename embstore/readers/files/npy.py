@@ -194,7 +194,7 @@ def _whole(file: File, check: Callable[[Header], None]) -> NDArray[Any]:
 def _checked_header(file: File, stream: Any) -> Header:
     """Compare what the header claims with what is there, before anything is allocated."""
     header, length = read_header(stream, file.name)
-    if file.packed is None and length + header.nbytes != file.size:
+    if file.length is not None and length + header.nbytes != file.length:
         raise BadInput(
             f"{file.name} declares {header.nbytes} bytes of data and has {file.size - length}: it"
             " is truncated or damaged",
@@ -211,5 +211,6 @@ FORMATS = (
         "one numpy matrix; its ids from --ids",
         open_npy,
         lambda head, _: head.startswith(MAGIC),
+        streams=True,
     ),
 )

@@ -216,9 +216,17 @@ class _Beside:
             When it is not in the model's own folder, or too short.
         """
         if called not in self._opened:
-            path = self.model.path.parent / called
+            own = self.model.place.path
+            if own is None:
+                raise BadInput(
+                    f"{self.model.name}: the data of {tensor!r} are in another file, {called!r}:"
+                    " copy both into one folder of this machine, or save the model in one file",
+                    source=self.model.name,
+                    column=tensor,
+                )
+            path = own.parent / called
             # A cache keeps a model and its data as links into one other folder.
-            homes = {self.model.path.parent.resolve(), self.model.path.resolve().parent}
+            homes = {own.parent.resolve(), own.resolve().parent}
             if Path(called).name != called or path.resolve().parent not in homes:
                 raise BadInput(
                     f"{self.model.name}: the data of {tensor!r} are in {called!r}, which is no file"

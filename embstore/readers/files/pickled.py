@@ -52,8 +52,15 @@ def open_pickled(file: File, wanted: Wanted, held: ExitStack) -> Opened:
 
 def _with_arrays(model: Any, file: File) -> Any:
     """Load again with gensim's own loader, which maps the large arrays that lie beside the file."""
+    path = file.place.path
+    if path is None:
+        raise BadInput(
+            f"{file.name}: gensim keeps its large arrays in files beside it: copy all of them into"
+            " a folder of this machine",
+            source=file.name,
+        )
     try:
-        return type(model).load(str(file.path), mmap=None if file.packed else "r")
+        return type(model).load(str(path), mmap=None if file.packed else "r")
     except FileNotFoundError as error:
         raise BadInput(
             f"{file.name}: gensim keeps its large arrays in files beside it, and"

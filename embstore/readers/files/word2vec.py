@@ -159,5 +159,6 @@ FORMATS = (
         "a word and its numbers a line, with a header (word2vec, fastText .vec) or without (GloVe)",
         open_word2vec,
         lambda head, _: header(head) is not None and not is_binary(head),
+        streams=True,
     ),
 )

@@ -30,7 +30,7 @@ def open_word2vec_binary(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     count, dim, start = found
     if not count:
         raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
-    if file.packed is None and start + count * (4 * dim + 2) > file.size:
+    if file.length is not None and start + count * (4 * dim + 2) > file.length:
         raise BadInput(
             f"{file.name} declares {count} vectors of {dim} dimensions, which do not fit into its"
             f" {file.size} bytes: it is truncated or something else",
@@ -140,5 +140,6 @@ FORMATS = (
         "the binary form of the word2vec tool",
         open_word2vec_binary,
         lambda head, _: is_binary(head),
+        streams=True,
     ),
 )
