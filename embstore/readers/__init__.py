@@ -81,6 +81,7 @@ def open_source(
 def _finished(opened: Opened, wanted: Wanted) -> Opened:
     if wanted.biases and not wanted.fold:
         raise InvalidQuery("biases= (--biases) says which to fold: add bias='fold' (--bias fold)")
+    opened = replace(opened, sieve=wanted.sieve)
     return folded(opened, wanted.biases) if wanted.fold else opened
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...errors import BadInput
 from ...types import MAX_DIM, MAX_ID_BYTES
-from ..base import Opened, Wanted, batch_rows
+from ..base import EMBEDDING, ID, Opened, Wanted, batch_rows
 from ..registry import Format
+from ..sieve import BadRows, Place, Sieve, failing
 from ..source import CHUNK, File
 from .word2vec import check_no_columns, header, is_binary, no_header, word_schema
 
 _MAX_HEADER = 24
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_DAMAGED = "the file is damaged or no word2vec binary"
 
 
 def open_word2vec_binary(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -36,22 +37,26 @@ def open_word2vec_binary(file: File, wanted: Wanted, held: ExitStack) -> Opened:
             f" {file.size} bytes: it is truncated or something else",
             source=file.name,
         )
-    batches = _batches(file.stream(held), file.name, count, dim, start)
+    schema = wanted.sieve.schema(word_schema(dim))
+    batches = _batches(file.stream(held), file.name, count, schema, start, wanted.sieve)
     return Opened(
         file.name,
-        word_schema(dim),
+        schema,
         batches,
         count,
         provenance=file.provenance("word2vec-binary"),
     )
 
 
-def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterator[pa.RecordBatch]:
+def _batches(
+    stream: Any, name: str, count: int, schema: pa.Schema, start: int, sieve: Sieve
+) -> Iterator[pa.RecordBatch]:
     """Split the rows; only their words make them differ in length.
 
     The loop finds and cuts, a microsecond a row; everything else is done for a batch at once.
     """
-    width, step, schema = 4 * dim, batch_rows(dim), word_schema(dim)
+    dim = schema.field(EMBEDDING).type.list_size
+    width, step, place = 4 * dim, batch_rows(dim), Place(name)
     # The longest that a row may be: with so much in the buffer, its end is there.
     longest = width + MAX_ID_BYTES + 2
     buffer, at = stream.read(CHUNK + longest), start
@@ -70,7 +75,13 @@ def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterat
             at = end
         flat = np.frombuffer(b"".join(values), "<f4").astype(np.float32, copy=False)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
-        yield pa.RecordBatch.from_arrays([_words(words, name, first), vectors], schema=schema)
+        raw = pa.RecordBatch.from_arrays([pa.array(words, pa.binary()), vectors], names=[ID, "v"])
+
+        def texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+            arrays = [_words(batch.column(0)), *batch.columns[1:]]
+            return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+        yield sieve.sift(raw, place, first, texts)
     if buffer[at:] + stream.read(2) not in {b"", b"\n"}:
         raise BadInput(
             f"{name} goes on behind the {count} vectors that it declares: its header or its end is"
@@ -80,35 +91,25 @@ def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterat
 
 
 def _broken(buffer: bytes, at: int, name: str, row: int, space: int) -> BadInput:
+    problem = "the file ends inside this row: it is truncated"
     if space < 0 and len(buffer) - at > MAX_ID_BYTES:
-        return _bad_word(name, row, f"is longer than {MAX_ID_BYTES} bytes")
-    return BadInput(
-        f"{name} row {row + 1}: the file ends inside this row: it is truncated",
-        source=name,
-        row=row + 1,
-    )
+        problem = f"the word is longer than {MAX_ID_BYTES} bytes: {_DAMAGED}"
+    return BadInput(f"{name} row {row + 1}: {problem}", source=name, row=row + 1)
 
 
-def _words(words: list[bytes], name: str, first: int) -> pa.Array:
+def _words(words: pa.Array) -> pa.Array:
     # The original tool ends each vector with a newline, which then begins the next word.
-    joined = b" ".join(words).replace(b" \n", b" ").removeprefix(b"\n")
-    if _CONTROL.search(joined):
-        bad = (_CONTROL.search(word.removeprefix(b"\n")) for word in words)
-        row = next(i for i, found in enumerate(bad) if found)
-        raise _bad_word(name, first + row, "holds a control character")
+    trimmed = pc.binary_replace_slice(words, 0, 1, b"")
+    words = pc.if_else(pc.starts_with(words, b"\n"), trimmed, words)
+    control = pc.match_substring_regex(words, r"[\x00-\x1f\x7f]")
+    if pc.any(control).as_py():
+        rows = np.flatnonzero(control.to_numpy(zero_copy_only=False))
+        raise BadRows(rows, f"the word holds a control character: {_DAMAGED}", None, ID)
     try:
-        return pa.array(joined.decode("utf-8").split(" "), pa.string())
-    except UnicodeDecodeError as error:
-        row = first + joined.count(b" ", 0, error.start)
-        raise _bad_word(name, row, "is not valid UTF-8") from error
-
-
-def _bad_word(name: str, row: int, problem: str) -> BadInput:
-    return BadInput(
-        f"{name} row {row + 1}: the word {problem}: the file is damaged or no word2vec binary",
-        source=name,
-        row=row + 1,
-    )
+        return words.cast(pa.string())
+    except pa.ArrowInvalid:
+        bad = failing(words, lambda part: part.cast(pa.string()))
+        raise BadRows(bad, f"the word is not valid UTF-8: {_DAMAGED}", None, ID) from None
 
 
 FORMATS = (
