@@ -14,6 +14,8 @@ from ..errors import BadInput
 
 T = TypeVar("T")
 
+ID = "id"
+EMBEDDING = "embedding"
 # Where rows may be left out, a last column of the batches says which rows of the source (from 0)
 # are there; without it they follow one another.
 ROW = "embstore:row"
@@ -123,12 +125,20 @@ class Sieve:
                 for row, number in zip(bad.rows.tolist(), where.tolist(), strict=True):
                     key = None if bad.ids is None else bad.ids[row].as_py()
                     problem = bad.problem if isinstance(bad.problem, str) else bad.problem(row)
-                    self._refuse(place, number, key, problem, bad.column)
+                    self.refuse(place, number, key, problem, bad.column)
                 good = np.ones(batch.num_rows, bool)
                 good[bad.rows] = False
                 batch = batch.filter(pa.array(good))
 
-    def _refuse(self, place: Place, row: int, key: Any, problem: str, column: str) -> None:
+    def refuse(
+        self, place: Place, row: int, key: Any, problem: str, column: str | None = EMBEDDING
+    ) -> None:
+        """Refuse row ``row`` (from 0), or note that it is left out.
+
+        Raises
+        ------
+        BadInput
+        """
         if self.note is not None:
             self.note(place, row, key, problem)
             return

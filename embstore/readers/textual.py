@@ -205,8 +205,7 @@ class _Tolerant:
         at = row.number - self._dialect.header - self._place.first
         problem = f"{row.actual_columns} fields where {row.expected_columns} are expected"
         try:
-            assert self._sieve.note is not None
-            self._sieve.note(self._place, at, None, problem)
+            self._sieve.refuse(self._place, at, None, problem, None)
         except Exception as error:
             self._failed = error
             return "error"

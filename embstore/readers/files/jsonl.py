@@ -138,18 +138,17 @@ def _check_encoding(block: pa.RecordBatch, name: str, rows: int) -> None:
 def _tolerant(stream: Any, name: str, schema: pa.Schema, sieve: Sieve) -> Iterator[pa.RecordBatch]:
     """Parse what can be parsed; the rows that are left out are noted as lines' rows."""
     place, rows = Place(name), 0
-    assert sieve.note is not None
     for block in _whole_lines(stream, name):
+        begin = rows
         for at, count, found in _parsed(block, _parse(schema, "error")):
             if isinstance(found, pa.Table):
-                batch = pa.RecordBatch.from_arrays(
-                    [each.combine_chunks() for each in found.columns], schema=schema
-                )
-                yield sieve.numbered(batch, rows + at)
+                columns = [found.column(each).combine_chunks() for each in schema.names]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                yield sieve.numbered(batch, begin + at)
             else:
-                sieve.note(place, rows + at, None, found)
+                sieve.refuse(place, begin + at, None, found, None)
                 sieve.unparsed += 1
-        rows += at + count
+            rows = begin + at + count
 
 
 def _head(stream: Any, name: str) -> pa.RecordBatch | None:
@@ -169,7 +168,7 @@ def _whole_lines(stream: Any, name: str) -> Iterator[bytes]:
     """Give blocks that end where a line does."""
     rest = b""
     while chunk := stream.read(BLOCK):
-        lines, newline, rest = (rest + chunk).rpartition(b"\n")
+        lines, _, rest = (rest + chunk).rpartition(b"\n")
         if len(rest) > BLOCK:
             raise BadInput(
                 f"{name}: a line is longer than {BLOCK} bytes; mend or remove it and load again",
