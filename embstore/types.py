@@ -64,6 +64,13 @@ class Bias(StrEnum):
     FOLD = "fold"
 
 
+class Zero(StrEnum):
+    """What becomes of zero vectors under cosine: bad rows, or stored without any neighbour."""
+
+    REJECT = "reject"
+    KEEP = "keep"
+
+
 class Status(StrEnum):
     """The life of a version; queries see `ready` ones only."""
 

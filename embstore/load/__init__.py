@@ -21,7 +21,7 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine, translate, translated
 from ..errors import EmbstoreError, LoadFailed
 from ..refs import check_name
-from . import leftovers
+from . import leftovers, rejects
 from .fill import fill
 from .options import Options, Progress
 from .plan import plan, register
@@ -42,14 +42,20 @@ def load(
         if options.alias is not None:
             check_name(options.alias, "alias")
         first, *more = several(source)
-        with translated(f"loading into {name}"), open_one(first, options) as opened:
+        with (
+            rejects.opened(options, [first, *more]) as bad,
+            translated(f"loading into {name}"),
+            open_one(first, options, bad.sieve()) as opened,
+        ):
             version, side = plan(connection, name, opened, options)
             version = register(connection, version)
-            parts = parts_of(opened, more, options)
+            parts = parts_of(opened, more, options, bad)
             with _abandoned_on_error(connection, connect, version):
                 try:
                     total = None if more else opened.rows
-                    done = fill(connection, connect, engine, version, parts, total, side, options)
+                    done = fill(
+                        connection, connect, engine, version, parts, total, side, options, bad
+                    )
                 except Repeated as found:
                     raise duplicate([first, *more], version, options, found) from None
                 publish(connection, engine, done, options)

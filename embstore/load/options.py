@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..types import IdType, Precision
+from ..types import IdType, Precision, Zero
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Options:
     id_type: IdType | None = None
     precision: Precision | None = None
     index: str = "hnsw"
+    zero: Zero = Zero.REJECT
+    on_bad: str = "reject"
+    rejects: str | os.PathLike[str] | None = None
     alias: str | None = None
     progress: Callable[[Progress], None] | None = None
     warn: Callable[[str], None] = lambda _: None

@@ -18,6 +18,7 @@ from ..connection import Connection
 from ..errors import BadInput, InvalidQuery
 from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
+from ..readers.sieve import ROW
 from ..types import MAX_DIM, IdType, Precision, Status
 from . import index, leftovers
 from .attributes import SideTable, agree, columns_of
@@ -42,7 +43,7 @@ def plan(
         )
     index.check_indexable(options.index, opened.dim, precision, opened.name)
     own = columns_of(
-        pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING}]),
+        pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING, ROW}]),
         opened.name,
     )
     side = None

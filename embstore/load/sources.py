@@ -13,9 +13,11 @@ from ..catalog import VersionRow
 from ..errors import BadInput, DuplicateId, EmbstoreError
 from ..readers import open_source
 from ..readers.base import ID, Opened, Wanted
+from ..readers.sieve import ROW, Sieve
 from ..types import IdType
 from .ids import to_id_type
 from .options import Options
+from .rejects import Rejects
 
 
 def several(source: object) -> list[object]:
@@ -27,7 +29,9 @@ def several(source: object) -> list[object]:
     return [source]
 
 
-def open_one(source: object, options: Options) -> AbstractContextManager[Opened]:
+def open_one(
+    source: object, options: Options, sieve: Sieve | None = None
+) -> AbstractContextManager[Opened]:
     """Open one source as the options say."""
     wanted = Wanted(
         ids=options.ids,
@@ -37,27 +41,34 @@ def open_one(source: object, options: Options) -> AbstractContextManager[Opened]
         fold=options.fold,
         data=options.data,
         allow_pickle=options.allow_pickle,
+        sieve=sieve or Sieve(),
     )
     return open_source(source, wanted, format=options.format)
 
 
-def parts_of(first: Opened, more: Sequence[object], options: Options) -> Iterator[Opened]:
+def parts_of(
+    first: Opened, more: Sequence[object], options: Options, rejects: Rejects
+) -> Iterator[Opened]:
     """Give the opened sources one after the other; all must hold the same columns."""
     yield first
     for each in more:
-        with open_one(each, options) as opened:
-            if opened.schema != first.schema:
+        with open_one(each, options, rejects.sieve()) as opened:
+            if _columns(opened) != _columns(first):
                 raise BadInput(
                     f"{opened.name} has other columns than {first.name}"
-                    f" ({_described(opened.schema)} against {_described(first.schema)}): load"
-                    " them as tables of their own",
+                    f" ({_described(opened)} against {_described(first)}): load them as tables of"
+                    " their own",
                     source=opened.name,
                 )
             yield opened
 
 
-def _described(schema: pa.Schema) -> str:
-    return ", ".join(f"{each.name} {each.type}" for each in schema)
+def _columns(opened: Opened) -> list[pa.Field]:
+    return [each for each in opened.schema if each.name != ROW]
+
+
+def _described(opened: Opened) -> str:
+    return ", ".join(f"{each.name} {each.type}" for each in _columns(opened))
 
 
 class Repeated(Exception):
@@ -96,7 +107,7 @@ def _places_of(opened: Opened, id_type: IdType, key: int | str) -> list[tuple[st
     places: list[tuple[str, int]] = []
     first = opened.first
     for batch in opened.batches:
-        ids = to_id_type(batch.column(ID), id_type, opened.name, opened.unit, first)
+        ids = to_id_type(batch.column(ID), id_type)
         for each in pc.indices_nonzero(pc.equal(ids, pa.scalar(key, ids.type))).to_pylist():
             places.append((f"{opened.name} {opened.unit} {first + each}", first + each))
         if len(places) > 1:

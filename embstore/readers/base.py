@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..errors import BadInput
 from ..types import IdType
-from .sieve import EMBEDDING as EMBEDDING
-from .sieve import ID as ID
 from .sieve import Place, Sieve
+
+ID = "id"
+EMBEDDING = "embedding"
 
 # Bytes of one batch: what it becomes on its way to COPY still fits the processor's cache. Measured
 # at 300k x 64: 1 MB 0.23 s, 2 MB 0.30 s, 8 MB 0.32 s. The few batches alive at a time stay far

@@ -14,8 +14,6 @@ from ..errors import BadInput
 
 T = TypeVar("T")
 
-ID = "id"
-EMBEDDING = "embedding"
 # Where rows may be left out, a last column of the batches says which rows of the source (from 0)
 # are there; without it they follow one another.
 ROW = "embstore:row"
@@ -130,9 +128,7 @@ class Sieve:
                 good[bad.rows] = False
                 batch = batch.filter(pa.array(good))
 
-    def refuse(
-        self, place: Place, row: int, key: Any, problem: str, column: str | None = EMBEDDING
-    ) -> None:
+    def refuse(self, place: Place, row: int, key: Any, problem: str, column: str | None) -> None:
         """Refuse row ``row`` (from 0), or note that it is left out.
 
         Raises

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import BadInput
 from ..arrays import Kind, check_vectors, choose, matrix_batches, matrix_schema, value_array
-from ..base import Opened, Wanted, batch_rows
+from ..base import EMBEDDING, Opened, Wanted, batch_rows
 from ..ids import id_array, outside_ids
 from ..matrices import need_ids, open_matrix
 from ..registry import model_of
@@ -140,7 +140,7 @@ def _even(
             dtypes.add(vector.dtype)
             rows.append(row)
             continue
-        sieve.refuse(Place("mapping"), row, key, problem)
+        sieve.refuse(Place("mapping"), row, key, problem, EMBEDDING)
     if dim is None:
         raise BadInput("mapping holds no vectors: there is nothing to load", source="mapping")
     floats = {each if each.kind == "f" else np.dtype(np.float32) for each in dtypes}
