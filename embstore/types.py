@@ -107,7 +107,8 @@ class Neighbors:
     version : int
         The version that answered.
 
-    Fewer than the k asked for come back only when the version has fewer rows.
+    Fewer than the k asked for come back only when the version has fewer rows, or under cosine fewer
+    that are no zero vectors.
     """
 
     ids: NDArray[Any]

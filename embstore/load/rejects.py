@@ -69,9 +69,10 @@ class Rejects:
         described = f"{place.name(row)}{shown}: {problem}"
         self._first = self._first or described
         if self._limit is not None and self.count > self._limit:
+            listed = "" if self._path is None else f" ({os.fspath(self._path)} lists them)"
             raise BadInput(
-                f"{described}; that is more than the {self._limit} bad rows allowed, mend them"
-                f"{self._listed()} and load again",
+                f"{described}; that is one more than the {self._limit} bad rows allowed: mend or"
+                f" remove them{listed} and load again",
                 source=place.source,
                 row=place.first + row,
                 id=key,
@@ -81,13 +82,10 @@ class Rejects:
         """Return a sentence about the rows that were left out of ``rows``; None if none was."""
         if not self.count:
             return None
-        return (
-            f"{self.count:,} of {rows:,} rows rejected, the first: {self._first}"
-            f"{self._listed() or '; --rejects FILE (rejects=) lists them all'}"
-        )
-
-    def _listed(self) -> str:
-        return "" if self._path is None else f" ({os.fspath(self._path)} lists them)"
+        rejected = f"{self.count:,} of {rows:,} rows rejected"
+        if self._path is not None:
+            return f"{rejected}: {os.fspath(self._path)}"
+        return f"{rejected}, the first is {self._first}; --rejects FILE (rejects=) lists them"
 
     def _write(self, *values: object) -> None:
         if self._rows is not None:
