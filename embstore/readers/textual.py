@@ -78,7 +78,7 @@ def open_text(
     if sieve is not None and sieve.skips:
         return _Tolerant(name, dialect, types, sieve).open(stream)
     read, parse, convert = _options(dialect, types)
-    names: list[str] = list(dialect.columns or ())
+    names: list[str] = list(dialect.columns or types)
     with _located(name, dialect, names):
         reader = csv.open_csv(stream, read, parse, convert)
     names[:] = reader.schema.names

@@ -83,7 +83,7 @@ WIDE = lines(
     "4,.5",
     "5,.5,1,1999,e,f",
     "6,nan,1,1999,g",
-    "7,.5,1,soon,h",
+    "7,.5,one,1999,h",
     b"8,.5,1,1999,\xff",
     b"9,\xff",
     ",.5,1,1999,j",
@@ -102,11 +102,11 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
         [1, 11, 16],
         [
             (2, "", "column 'v1': 'x' is no float"),
-            (3, "", "a component is missing"),
+            (3, "3", "a component is missing"),
             (4, "", "2 fields where 5 are expected"),
             (5, "", "6 fields where 5 are expected"),
             (6, "6", "value 1 is NaN"),
-            (7, "", "column 'year': 'soon' is no int64"),
+            (7, "", "column 'v1': 'one' is no float"),
             (8, "", "column 'title': the text is not valid UTF-8"),
             (9, "", "2 fields where 5 are expected"),
             (10, "", "the id is missing"),
@@ -144,12 +144,20 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
     ),
     (
         "whole.csv",
-        lines("id,v0,v1", *(f"{i},.5,1" for i in range(200_000)), "x,.5,1", "-0,.5,1"),
+        # The types are settled before the bad ones come.
+        lines(
+            "id,v0,v1,t,n",
+            *(f"{i},.5,1,{'t' * 990},1" for i in range(5000)),
+            "x,1,1,,1",
+            "-0,1,1,,1",
+            "5002,1,1,,soon",
+        ),
         {"index": "none"},
-        list(range(200_000)),
+        list(range(5000)),
         [
-            (200_001, "x", "the id is no bigint, as the first ones are"),
-            (200_002, "-0", "the id is no bigint"),
+            (5001, "x", "the id is no bigint, as the first ones are"),
+            (5002, "-0", "the id is no bigint"),
+            (5003, "", "column 'n': 'soon' is no int64"),
         ],
     ),
     (
@@ -170,7 +178,6 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
             "[1, 2]",
             '{"id": 13, "v": [0.5, 1]} {"id": 14, "v": [0.5, 1]}',
             '{"v": [0.5, 1], "year": 1}',
-            '{"id": 15, "v": [0.5, 1], "more": 1}',
             '{"id": 2, "v": [0.5, 1], "year": 1}',
             '{"id": 17, "v": [0.5, 1], "year": 1}',
         ),
@@ -189,8 +196,7 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
             (12, "", "cannot be read as JSON"),
             (13, "", "it is not one object"),
             (14, "", "the id is missing"),
-            (15, "", "cannot be read as JSON: unexpected field"),
-            (16, "2", "duplicate of row 2"),
+            (15, "2", "duplicate of row 2"),
         ],
     ),
     (
@@ -203,12 +209,12 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
     (
         "words.vec",
         lines("8 2", "a b .5 1", "c .5 1", "d .5", "", "e .5 1_0", "f .5 nan", "c 1 1", "h .5 1"),
-        {},
+        {"format": "word2vec"},
         ["c", "h"],
         [
             (2, "", "4 fields where 3 are expected"),
             (4, "", "2 fields where 3 are expected"),
-            (5, "", "1 fields where 3 are expected"),
+            (5, "", "column 'v0': '' is no float"),
             (6, "", "column 'v1': '1_0' is no float"),
             (7, "f", "value 2 is NaN"),
             (8, "c", "duplicate of line 3"),
@@ -277,7 +283,7 @@ FILES: list[tuple[str, bytes, dict[str, Any], list[Any], list[tuple[int, str, st
                 "id": [1, 2, 3, 4, 5],
                 "v0": [0.5, None, 1e300, 1e-25, 0.5],
                 "v1": [0.5, 0.5, 0.5, 0.0, 0.5],
-                "tags": [None, None, None, None, [1.0, NAN]],
+                "tags": [None, None, None, None, {"a": NAN}],
             }
         ),
         {},
@@ -329,7 +335,8 @@ def test_bad_rows_are_left_out_and_listed(
     assert version.source["rejected"] == len(bad)
     assert warned == [f"{len(bad)} of {len(good) + len(bad):,} rows rejected: {rejects}"]
     # The version is what the good rows alone would be.
-    again = table.load(version.to_arrow(), index="none")
+    other = store.create_table("other", precision=how.get("precision"))
+    again = other.load(version.to_arrow(), index="none")
     assert (again.checksum, "rejected" in again.source) == (version.checksum, False)
     # One row fewer allowed, and nothing is loaded; nor is it by default, at the first.
     with pytest.raises(BadInput, match=f"one more than the {len(bad) - 1} bad rows allowed"):
@@ -339,7 +346,7 @@ def test_bad_rows_are_left_out_and_listed(
     assert exact.checksum == version.checksum
     with pytest.raises(BadInput, match=name):
         table.load(path, **how)
-    assert len(table.versions()) == 3
+    assert len(table.versions()) == 2
 
 
 def test_objects(store: Store, tmp_path: Path) -> None:
@@ -348,7 +355,7 @@ def test_objects(store: Store, tmp_path: Path) -> None:
 
     def load(source: Any, **how: Any) -> tuple[list[Any], list[tuple[str, ...]]]:
         version = table.load(source, on_bad="skip", rejects=rejects, index="none", **how)
-        return sorted(version.to_arrow().read_all()["id"].to_pylist()), listed(rejects)
+        return sorted(version.to_arrow()["id"].to_pylist()), listed(rejects)
 
     mapping = {1: GOOD, 2: [1.0], 3: "no", 4: [NAN, 1.0], 5: [], 6: GOOD}
     assert load(mapping) == (
@@ -356,7 +363,7 @@ def test_objects(store: Store, tmp_path: Path) -> None:
         [
             ("mapping", "2", "2", "1 components where the first has 2"),
             ("mapping", "3", "3", "no vector of numbers"),
-            ("mapping", "5", "5", "the vector has no components"),
+            ("mapping", "5", "5", "0 components where the first has 2"),
             ("mapping", "4", "4", "value 1 is NaN"),
         ],
     )
@@ -514,7 +521,7 @@ def skipping(pg: Any) -> Any:
 
 
 def test_nothing_good_is_left(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"array holds no rows that can be stored: .* 2 of 2 rows"):
+    with pytest.raises(BadInput, match="array holds no rows that can be stored: .*2 of 2 rows"):
         store.create_table("items").load(np.zeros((2, 2)), ids=[1, 2], on_bad="skip")
     assert nothing_is_left(store)
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ...errors import BadInput
 from ..base import ID, Opened, Wanted
 from ..columns import as_integers
+from ..layout import is_number
 from ..registry import Format
 from ..sieve import passing
 from ..source import File
@@ -99,7 +100,7 @@ def _with_numbers(head: pa.RecordBatch) -> pa.RecordBatch:
 
     So one bad value is found where it is, instead of leaving a gap between v0 and v2.
     """
-    stems = {_stem(each.name) for each in head.schema if pa.types.is_floating(each.type)}
+    stems = {_stem(each.name) for each in head.schema if is_number(each.type)}
     for place, field in enumerate(head.schema):
         if pa.types.is_string(field.type) and _stem(field.name) in stems - {None}:
             texts = pc.utf8_trim_whitespace(head.column(place))
