@@ -40,6 +40,17 @@ def _source(files: tuple[str, ...], query: str | None, database: str | None) -> 
     return given if len(given) > 1 else given[0]
 
 
+def _policy(_context: click.Context, option: click.Parameter, given: str) -> str:
+    from embstore.errors import InvalidQuery
+    from embstore.load.rejects import allowed
+
+    try:
+        allowed(given)
+    except InvalidQuery as error:
+        raise click.BadParameter(str(error), param=option) from error
+    return given
+
+
 @click.command()
 @click.argument("table")
 @click.argument("files", nargs=-1, metavar="FILE...")
@@ -67,6 +78,22 @@ def _source(files: tuple[str, ...], query: str | None, database: str | None) -> 
 )
 @click.option("--precision", type=click.Choice(["float32", "float16"]), help="Fixed for a table.")
 @click.option("--id-type", type=click.Choice(["bigint", "text"]), help="Fixed for a table.")
+@click.option(
+    "--zero",
+    type=click.Choice(["reject", "keep"]),
+    default="reject",
+    show_default=True,
+    help="Under cosine: a zero vector is a bad row, or is kept and nobody's neighbour.",
+)
+@click.option(
+    "--on-bad",
+    callback=_policy,
+    default="reject",
+    show_default=True,
+    metavar="reject|skip|abort-after=N",
+    help="A bad row ends the load, or is left out.",
+)
+@click.option("--rejects", metavar="FILE", help="Write the bad rows to a CSV file.")
 @click.option(
     "--index", type=click.Choice(["hnsw", "none"]), default="hnsw", show_default=True, help="ANN."
 )
@@ -142,6 +169,7 @@ def load(
             "precision": version.precision,
             "index": version.index,
             "rows_per_second": version.source["rows_per_second"],
+            "rejected": version.source.get("rejected", 0),
             "checksum": version.checksum,
             "live": bool(how["promote"]),
         }

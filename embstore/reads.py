@@ -41,7 +41,8 @@ class Reads(ABC):
         queries : array of shape (q, dim) or (dim,)
             Converted to float32. Under cosine no row may be all zero.
         k : int
-            Fewer come back only when there are fewer rows.
+            Fewer come back only when there are fewer rows (under cosine, fewer that are no zero
+            vectors).
         exact : bool
             Compare with every row instead of using the ANN index. So is every k above 1000.
         show : sequence of str
@@ -82,6 +83,8 @@ class Reads(ABC):
         ------
         NotFound
             When an id is not there.
+        InvalidQuery
+            Under cosine, when its vector is zero.
         """
         with self._store.reading() as connection:
             return similar(

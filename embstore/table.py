@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved, rollback
 from .release.drop import drop_version
-from .types import Bias, IdType, Metric, Precision
+from .types import Bias, IdType, Metric, Precision, Zero
 from .version import Version
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Table(Reads):
         note: str | None = None,
         id_type: str | None = None,
         precision: str | None = None,
+        zero: str = "reject",
+        on_bad: str = "reject",
+        rejects: str | os.PathLike[str] | None = None,
         index: str = "hnsw",
         connections: int | None = None,
         promote: bool | str = False,
@@ -147,6 +151,14 @@ class Table(Reads):
             Fixed for the table by its first load; by default what the source has.
         precision : {"float32", "float16"}
             Likewise; by default float32.
+        zero : {"reject", "keep"}
+            Whether a zero vector is a bad row under cosine, or is stored: it is looked up like any
+            other, and is nobody's neighbour.
+        on_bad : {"reject", "skip", "abort-after=N"}
+            What a bad row does: ends the load, or is left out; ``abort-after=N`` allows N of them.
+            A damaged file always ends the load.
+        rejects : path
+            A CSV file to write the bad rows to: source, row, id, reason.
         index : {"hnsw", "none"}
         connections : int
             Over how many connections the rows travel; by default one where the server can skip
@@ -184,6 +196,9 @@ class Table(Reads):
             attributes_ids=attributes_ids,
             id_type=choice(IdType, id_type, "id type"),
             precision=choice(Precision, precision, "precision"),
+            zero=choice(Zero, zero, "policy for zero vectors"),
+            on_bad=on_bad,
+            rejects=rejects,
             index=index,
             connections=connections,
             alias="live" if promote is True else promote or None,

@@ -64,6 +64,13 @@ class Bias(StrEnum):
     FOLD = "fold"
 
 
+class Zero(StrEnum):
+    """What becomes of zero vectors under cosine: bad rows, or stored without any neighbour."""
+
+    REJECT = "reject"
+    KEEP = "keep"
+
+
 class Status(StrEnum):
     """The life of a version; queries see `ready` ones only."""
 
@@ -100,7 +107,8 @@ class Neighbors:
     version : int
         The version that answered.
 
-    Fewer than the k asked for come back only when the version has fewer rows.
+    Fewer than the k asked for come back only when the version has fewer rows, or under cosine fewer
+    that are no zero vectors.
     """
 
     ids: NDArray[Any]

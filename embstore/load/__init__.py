@@ -22,7 +22,7 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine, translate, translated
 from ..errors import EmbstoreError, LoadFailed
 from ..refs import check_name
-from . import leftovers
+from . import leftovers, rejects
 from .fill import fill
 from .options import Options, Progress
 from .plan import plan, register
@@ -43,7 +43,11 @@ def load(
         if options.alias is not None:
             check_name(options.alias, "alias")
         sources = several(source)
-        with translated(f"loading into {name}"), closing(opened(sources, options)) as more:
+        with (
+            rejects.opened(options, sources) as bad,
+            translated(f"loading into {name}"),
+            closing(opened(sources, options, bad)) as more,
+        ):
             first = next(more)
             version, side = plan(connection, name, first, options)
             version = register(connection, version)
@@ -51,7 +55,9 @@ def load(
             with _abandoned_on_error(connection, connect, version):
                 try:
                     total = first.rows if len(sources) == 1 else None
-                    done = fill(connection, connect, engine, version, parts, total, side, options)
+                    done = fill(
+                        connection, connect, engine, version, parts, total, side, options, bad
+                    )
                 except Repeated as found:
                     raise duplicate(sources, version, options, found) from None
                 publish(connection, engine, done, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from ..errors import BadInput
 from ..readers.base import ID
+from ..readers.sieve import BadRows, Place, Sieve, failing
 from ..relations import MAX_IDENTIFIER_BYTES
 from ..types import Attribute, IdType
 from .ids import to_id_type
@@ -87,48 +89,57 @@ def columns_of(schema: pa.Schema, source: str) -> list[Attribute]:
     return list(found.values())
 
 
-def to_stored(array: pa.Array, attribute: Attribute, source: str, first_row: int) -> pa.Array:
+def to_stored(array: pa.Array, attribute: Attribute, ids: pa.Array) -> pa.Array:
     """Convert a column to the Arrow type that is stored for its SQL type.
 
     Raises
     ------
-    BadInput
-        Naming the rows of the batch and the column.
+    BadRows
+        Of values that it cannot hold.
     """
-    target = STORED[attribute.type]
     try:
-        if attribute.type == "jsonb" and not pa.types.is_string(array.type):
-            return _as_json(array)
-        stored = array if array.type == target else array.cast(target, safe=False)
-        if pa.types.is_unsigned_integer(array.type):
-            stored = array.cast(target)  # safe: refuses what bigint cannot hold
-        if attribute.type in {"text", "jsonb"}:
-            stored.validate(full=True)
-            if pc.any(pc.match_substring(stored, "\0")).as_py():
-                raise pa.ArrowInvalid("a text holds the character NUL")
-    # ValueError: a text that is no UTF-8, NaN in JSON.
-    except (pa.ArrowInvalid, ValueError) as error:
-        row = first_row
-        raise BadInput(
-            f"{source} rows {row} to {row + len(array) - 1}: column {attribute.name!r} cannot be"
-            f" stored as {attribute.type} ({error}); mend the column and load again",
-            source=source,
-            row=row,
-            column=attribute.name,
-        ) from error
+        return _stored(array, attribute)
+    except pa.ArrowInvalid:
+
+        def problem(row: int) -> str:
+            try:
+                _stored(array.slice(row, 1), attribute)
+            except pa.ArrowInvalid as error:
+                return f"column {attribute.name!r} cannot be stored as {attribute.type} ({error})"
+            raise AssertionError
+
+        bad = failing(array, lambda part: _stored(part, attribute))
+        raise BadRows(bad, problem, ids, attribute.name) from None
+
+
+def _stored(array: pa.Array, attribute: Attribute) -> pa.Array:
+    if attribute.type == "jsonb" and not pa.types.is_string(array.type):
+        # Nested columns are rare and small beside the vectors; json does them row by row.
+        try:
+            array = pa.array([_json(each) for each in array.to_pylist()], pa.string())
+        except UnicodeError:
+            raise pa.ArrowInvalid("a text is not valid UTF-8") from None
+    target = STORED[attribute.type]
+    stored = array if array.type == target else array.cast(target, safe=False)
+    if pa.types.is_unsigned_integer(array.type):
+        stored = array.cast(target)  # safe: refuses what bigint cannot hold
+    if attribute.type in {"text", "jsonb"}:
+        stored.validate(full=True)
+        if pc.any(pc.match_substring(stored, "\0")).as_py():
+            raise pa.ArrowInvalid("a text holds the character NUL")
     return stored
 
 
-def _as_json(array: pa.Array) -> pa.Array:
-    """Return nested values as JSON; they are rare and small, so json does them row by row."""
-    texts = [
-        None if value is None else json.dumps(value, default=str, allow_nan=False)
-        for value in array.to_pylist()
-    ]
-    stored = pa.array(texts, pa.string())
-    if pc.any(pc.match_substring_regex(stored, _ESCAPED_NUL)).as_py():
+def _json(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        text = json.dumps(value, default=str, allow_nan=False)
+    except ValueError:
+        raise pa.ArrowInvalid("JSON has neither NaN nor infinity") from None
+    if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
         raise pa.ArrowInvalid("a text holds the character NUL")
-    return stored
+    return text
 
 
 class SideTable:
@@ -142,7 +153,12 @@ class SideTable:
         ids = table.column(ID).combine_chunks()
         if isinstance(ids, pa.ChunkedArray):
             ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], ids.type)
-        self._ids = to_id_type(ids, id_type, source, "row", 1)
+        self._ids = Sieve().sift(
+            pa.record_batch([ids], [ID]),
+            Place(source),
+            0,
+            lambda b: to_id_type(b.column(0), id_type),
+        )
         counted = pc.value_counts(self._ids)
         again = counted.filter(pc.greater(counted.field("counts"), 1))
         if len(again):

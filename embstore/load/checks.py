@@ -2,93 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..errors import BadInput
-from ..types import Metric, Precision
+from ..readers.sieve import BadRows
+from ..types import Metric, Precision, Zero
 
 # pgvector computes a cosine in float32: outside this window the squares of a norm underflow or
 # overflow, and a distance comes out as 0 to anything, or NaN.
 MIN_NORM, MAX_NORM = 1e-18, 1e18
 
 
-@dataclass(frozen=True)
-class Place:
-    """How to name a row of the batch at hand in a message."""
-
-    source: str
-    unit: str
-    first: int
-    ids: pa.Array
-
-    def refuse(self, row: int, problem: str) -> BadInput:
-        """Build the error for row ``row`` of the batch."""
-        number, key = self.first + row, self.ids[row].as_py()
-        return BadInput(
-            f"{self.source} {self.unit} {number} (id {key!r}): {problem};"
-            " mend or remove the row and load again",
-            source=self.source,
-            row=number,
-            id=key,
-            column="embedding",
-        )
-
-
 def to_stored(
-    vectors: NDArray[Any], metric: Metric, precision: Precision, place: Place
+    vectors: NDArray[Any], metric: Metric, precision: Precision, ids: pa.Array, zero: Zero
 ) -> NDArray[Any]:
     """Return the vectors as they will be stored, float32 or float16, C-contiguous.
 
     Parameters
     ----------
     vectors : array (n, dim) of float16, float32 or float64
+    ids : pyarrow.Array (n,)
+        Which are at fault.
 
     Raises
     ------
-    BadInput
-        Naming the first row with NaN, infinity, a component that the precision cannot hold, or,
-        under cosine, a norm without a usable direction.
+    BadRows
+        Of vectors with NaN, infinity, a component that the precision cannot hold, or, under
+        cosine, a norm without a usable direction.
     """
     stored_type = np.float32 if precision is Precision.FLOAT32 else np.float16
     with np.errstate(over="ignore", invalid="ignore"):  # looked for below
         stored = np.ascontiguousarray(vectors, dtype=stored_type)
     finite = np.isfinite(stored)
     if not finite.all():
-        row, component = (int(each) for each in np.argwhere(~finite)[0])
-        value = vectors[row, component]
-        if np.isfinite(value):
+
+        def problem(row: int) -> str:
+            component = int(np.argmin(finite[row]))
+            value = vectors[row, component]
+            if not np.isfinite(value):
+                return f"value {component + 1} is {_show(value)}"
             largest = np.finfo(stored_type).max
-            problem = f"value {component + 1} is {value:g}, beyond {precision} ({largest:g})"
-        else:
-            problem = f"value {component + 1} is {_show(value)}"
-        raise place.refuse(row, problem)
+            return f"value {component + 1} is {value:g}, beyond {precision} ({largest:g})"
+
+        raise BadRows(np.flatnonzero(~finite.all(axis=1)), problem, ids, "embedding")
     if metric is Metric.COSINE:
-        _check_norms(stored, place)
+        _check_norms(stored, ids, zero)
     return stored
 
 
-def _check_norms(stored: NDArray[Any], place: Place) -> None:
+def _check_norms(stored: NDArray[Any], ids: pa.Array, zero: Zero) -> None:
     single = stored if stored.dtype == np.float32 else stored.astype(np.float32)
     with np.errstate(over="ignore", under="ignore"):
         squares = np.einsum("ij,ij->i", single, single)
     suspect = np.flatnonzero(~((squares > MIN_NORM**2 * 4) & (squares < MAX_NORM**2 / 4)))
-    for row in suspect:
-        norm = float(np.linalg.norm(stored[row].astype(np.float64)))
-        if norm == 0:
-            raise place.refuse(
-                int(row), "all values are 0, which has no direction to compare by cosine"
-            )
-        if not MIN_NORM <= norm <= MAX_NORM:
-            raise place.refuse(
-                int(row),
-                f"its norm is {norm:g}, outside the {MIN_NORM:g} to {MAX_NORM:g} that cosine can"
-                " be computed for; rescale it",
-            )
+    if not len(suspect):
+        return
+    norms = np.linalg.norm(stored[suspect].astype(np.float64), axis=1)
+    bad = ~((norms >= MIN_NORM) & (norms <= MAX_NORM))
+    if zero is Zero.KEEP:
+        bad &= norms != 0
+    if bad.any():
+        norm_of = dict(zip(suspect.tolist(), norms.tolist(), strict=True))
+        raise BadRows(suspect[bad], lambda row: _norm_problem(norm_of[row]), ids, "embedding")
+
+
+def _norm_problem(norm: float) -> str:
+    if norm == 0:
+        return "all values are 0, which has no direction to compare by cosine"
+    return (
+        f"its norm is {norm:g}, outside the {MIN_NORM:g} to {MAX_NORM:g} that cosine can be"
+        " computed for; rescale it"
+    )
 
 
 def _show(value: float) -> str:

@@ -42,10 +42,16 @@ class Checksum:
     def __init__(self) -> None:
         self._sum = 0
 
-    def update(self, ids: pa.Array, stored: NDArray[Any]) -> None:
-        """Add rows: ids (n,), int64 or string; stored (n, dim), float32 or float16."""
+    def update(self, ids: pa.Array, stored: NDArray[Any], *, sign: int = 1) -> None:
+        """Add rows, or with ``sign=-1`` take them away.
+
+        Parameters
+        ----------
+        ids : array (n,), int64 or string
+        stored : array (n, dim), float32 or float16
+        """
         hashes = _mix(_vector_hashes(stored) + _id_hashes(ids) * _ID)
-        self._sum = (self._sum + int(hashes.sum(dtype=np.uint64))) % 2**64
+        self._sum = (self._sum + sign * int(hashes.sum(dtype=np.uint64))) % 2**64
 
     def __str__(self) -> str:
         return f"{self._sum:016x}"

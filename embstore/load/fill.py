@@ -8,27 +8,32 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
+import pyarrow as pa
 from psycopg import sql
 
 from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import BadInput, LoadFailed
 from ..readers.base import EMBEDDING, ID, Opened
+from ..readers.sieve import ROW, row_numbers
 from ..relations import staged_table, version_name, version_table
 from ..release.live import act_as_loader
-from . import index, parallel, writer
+from ..types import Zero
+from . import duplicates, index, parallel, writer
+from .arrivals import Arrivals
 from .attributes import SideTable, to_stored
-from .checks import Place
 from .checks import to_stored as to_stored_vectors
 from .checksum import Checksum
 from .encode import encode
 from .ids import to_id_type
 from .options import Options, Progress
 from .provenance import provenance
+from .rejects import Rejects
 from .sources import Repeated
 
-_KEY = {ID, EMBEDDING}
+_OWN = {ID, EMBEDDING, ROW}
 
 
 def fill(
@@ -40,13 +45,15 @@ def fill(
     total: int | None,
     side: SideTable | None,
     options: Options,
+    rejects: Rejects,
 ) -> VersionRow:
     """Create, copy, verify and index the version's table; what is whole appears in one commit."""
     started = time.monotonic()
     report = options.progress or (lambda _: None)
     checksum, probe = Checksum(), writer.Probe(version.dim)
     origins: list[Opened] = []
-    batches = _encoded(version, parts, side, checksum, probe, origins)
+    arrivals = Arrivals() if rejects.skips else None
+    batches = _encoded(version, parts, side, checksum, probe, origins, arrivals, options.zero)
 
     def sent(batches: Iterator[tuple[int, memoryview]]) -> Iterator[memoryview]:
         done = 0
@@ -58,6 +65,8 @@ def fill(
     relation = version_table(version.table_name, version.version)
     staged = staged_table(version.table_name, version.version)
     count = options.connections or parallel.connections(connection, engine, version, total)
+    if arrivals is not None:
+        count = 1  # over several, rows would not lie in the order in which they came
     if count > 1:
         with connection.transaction():
             act_as_loader(connection, engine)
@@ -81,7 +90,11 @@ def fill(
         seconds = time.monotonic() - started
         origin = _meanwhile(lambda: provenance(origins, options))
         if not probe.rows:
-            raise BadInput(f"{version.source['name']} holds no rows: there is nothing to load")
+            why = rejects.summary(rejects.count)
+            raise BadInput(
+                f"{version.source['name']} holds no rows{' that can be stored' if why else ''}:"
+                f" there is nothing to load{f' ({why})' if why else ''}"
+            )
         if copied != probe.rows:
             raise LoadFailed(
                 f"{version.ref}: sent {probe.rows} rows, the server took {copied}; nothing is"
@@ -93,7 +106,13 @@ def fill(
                 " with --attributes-ids"
             )
         probe.verify(connection, engine, version)
-        if twice := index.primary_key(connection, version):
+        twice = index.primary_key(connection, version)
+        # Of rows on several servers, none can say which came first.
+        if twice and arrivals is not None and not engine.distributed:
+            duplicates.remove(connection, engine, version, arrivals, rejects, checksum, probe)
+            probe.verify(connection, engine, version)
+            twice = index.primary_key(connection, version)
+        if twice:
             raise Repeated(twice)
         indexing = time.monotonic()
         with _watched(connection, connect, report) if options.progress else nullcontext():
@@ -104,9 +123,11 @@ def fill(
             "SELECT pg_total_relation_size(%s::regclass)",
             (f"emb.{version.table_name}_v{version.version}",),
         ).fetchone()
-    if warning:
-        options.warn(warning)
+    for each in (warning, rejects.summary(probe.rows + rejects.count)):
+        if each:
+            options.warn(each)
     stats = {
+        **({"rejected": rejects.count} if rejects.skips else {}),
         "seconds": round(seconds, 3),
         "rows_per_second": round(probe.rows / seconds),
         "index_seconds": round(indexed, 3),
@@ -128,26 +149,35 @@ def _encoded(
     checksum: Checksum,
     probe: writer.Probe,
     origins: list[Opened],
+    arrivals: Arrivals | None,
+    zero: Zero,
 ) -> Iterator[tuple[int, memoryview]]:
     """Checked and encoded batches, each with its number of rows."""
+
+    def checked(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Array, Any, list[pa.Array]]:
+        ids = to_id_type(batch.column(ID), version.id_type)
+        embedding = batch.column(EMBEDDING)
+        vectors = embedding.flatten().to_numpy().reshape(len(batch), embedding.type.list_size)
+        stored = to_stored_vectors(vectors, version.metric, version.precision, ids, zero)
+        columns = [batch.column(each) for each in batch.schema.names if each not in _OWN]
+        if side is not None:
+            columns += side.join(ids)
+        columns = [
+            to_stored(column, attribute, ids)
+            for attribute, column in zip(version.attributes, columns, strict=True)
+        ]
+        return batch, ids, stored, columns
+
     for opened in parts:
-        first = opened.first
-        for batch in opened.batches:
-            ids = to_id_type(batch.column(ID), version.id_type, opened.name, opened.unit, first)
-            place = Place(opened.name, opened.unit, first, ids)
-            vectors = batch.column(EMBEDDING).flatten().to_numpy().reshape(len(batch), opened.dim)
-            stored = to_stored_vectors(vectors, version.metric, version.precision, place)
-            columns = [batch.column(each) for each in batch.schema.names if each not in _KEY]
-            if side is not None:
-                columns += side.join(ids)
-            columns = [
-                to_stored(column, attribute, opened.name, first)
-                for attribute, column in zip(version.attributes, columns, strict=True)
-            ]
+        row = 0
+        for given in opened.batches:
+            batch, ids, stored, columns = opened.sieve.sift(given, opened.place, row, checked)
+            if arrivals is not None and len(batch):
+                arrivals.add(opened.place, row_numbers(batch, row))
+            row += len(given)
             checksum.update(ids, stored)
             probe.update(stored)
             yield len(batch), encode(ids, version.attributes, columns, stored)
-            first += len(batch)
         origins.append(opened)
 
 

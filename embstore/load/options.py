@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..types import IdType, Precision
+from ..types import IdType, Precision, Zero
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Options:
     precision: Precision | None = None
     index: str = "hnsw"
     connections: int | None = None
+    zero: Zero = Zero.REJECT
+    on_bad: str = "reject"
+    rejects: str | os.PathLike[str] | None = None
     alias: str | None = None
     progress: Callable[[Progress], None] | None = None
     warn: Callable[[str], None] = lambda _: None

@@ -19,6 +19,7 @@ from ..errors import BadInput, InvalidQuery
 from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.places import shown
+from ..readers.sieve import ROW
 from ..types import MAX_DIM, IdType, Precision, Status
 from . import index, leftovers
 from .attributes import SideTable, agree, columns_of
@@ -45,7 +46,7 @@ def plan(
         raise InvalidQuery(f"connections={options.connections}: a load takes at least one")
     index.check_indexable(options.index, opened.dim, precision, opened.name)
     own = columns_of(
-        pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING}]),
+        pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING, ROW}]),
         opened.name,
     )
     side = None

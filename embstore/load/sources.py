@@ -11,15 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..catalog import VersionRow
-from ..errors import BadInput, DuplicateId, EmbstoreError, NotFound
+from ..errors import BadInput, DuplicateId, EmbstoreError, InvalidQuery, NotFound
 from ..readers import open_source
 from ..readers.base import ID, Ids, Opened, Picked, RowNumbers, Wanted, count_mismatch
 from ..readers.folders import files_of
 from ..readers.ids import outside_ids
+from ..readers.sieve import ROW, Sieve
 from ..readers.source import is_file
 from ..types import IdType
 from .ids import to_id_type
 from .options import Options
+from .rejects import Rejects
 
 
 def several(source: object) -> list[object]:
@@ -39,14 +41,16 @@ def several(source: object) -> list[object]:
     raise BadInput("a list is loaded only as a list of paths; give vectors as an array")
 
 
-def opened(sources: Sequence[object], options: Options) -> Generator[Opened, None, None]:
+def opened(
+    sources: Sequence[object], options: Options, rejects: Rejects | None = None
+) -> Generator[Opened, None, None]:
     """Open the sources one after the other; all must hold the same columns.
 
     Of several, ids that are given apart are for all of their rows, one after the other.
 
     Raises
     ------
-    BadInput, NotFound
+    BadInput, NotFound, InvalidQuery
     """
     wanted = Wanted(
         ids=options.ids,
@@ -59,17 +63,23 @@ def opened(sources: Sequence[object], options: Options) -> Generator[Opened, Non
     )
     apart = _apart(options.ids) if len(sources) > 1 else None
     if apart is not None:
+        if rejects is not None and rejects.skips:
+            raise InvalidQuery(
+                "rows cannot be left out of several files whose ids are given apart: load with"
+                " on_bad='reject' (--on-bad), or files that hold their ids"
+            )
         wanted = replace(wanted, ids=RowNumbers.name)
     first, rows = None, 0
     for each in sources:
+        wanted = replace(wanted, sieve=rejects.sieve() if rejects is not None else Sieve())
         with open_source(each, wanted, format=options.format) as part:
             if apart is not None:
                 part = _numbered(part, apart, rows)
             first = part if first is None else first
-            if part.schema != first.schema:
+            if _columns(part) != _columns(first):
                 raise BadInput(
                     f"{part.name} has other columns than {first.name}"
-                    f" ({_described(part.schema)} against {_described(first.schema)}): load"
+                    f" ({_described(part)} against {_described(first)}): load"
                     " them as tables of their own",
                     source=part.name,
                 )
@@ -127,8 +137,12 @@ def _numbered(part: Opened, ids: Ids, before: int) -> Opened:
     return replace(part, schema=schema, batches=batches())
 
 
-def _described(schema: pa.Schema) -> str:
-    return ", ".join(f"{each.name} {each.type}" for each in schema)
+def _columns(opened: Opened) -> list[pa.Field]:
+    return [each for each in opened.schema if each.name != ROW]
+
+
+def _described(opened: Opened) -> str:
+    return ", ".join(f"{each.name} {each.type}" for each in _columns(opened))
 
 
 class Repeated(Exception):
@@ -166,7 +180,7 @@ def _places_of(opened: Opened, id_type: IdType, key: int | str) -> list[tuple[st
     places: list[tuple[str, int]] = []
     first = opened.first
     for batch in opened.batches:
-        ids = to_id_type(batch.column(ID), id_type, opened.name, opened.unit, first)
+        ids = to_id_type(batch.column(ID), id_type)
         for each in pc.indices_nonzero(pc.equal(ids, pa.scalar(key, ids.type))).to_pylist():
             places.append((f"{opened.name} {opened.unit} {first + each}", first + each))
         if len(places) > 1:

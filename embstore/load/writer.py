@@ -100,15 +100,15 @@ class Probe:
         self.products = 0.0
         self.bulk = 0.0
 
-    def update(self, stored: np.ndarray[Any, Any]) -> None:
-        """Add rows (n, dim) as stored."""
+    def update(self, stored: np.ndarray[Any, Any], *, sign: int = 1) -> None:
+        """Add rows (n, dim) as stored, or with ``sign=-1`` take them away."""
         single = stored.astype(np.float32, copy=False)
         with np.errstate(over="ignore"):
             # einsum stays in this thread; BLAS would take the core that the server needs.
             products = np.einsum("ij,j->i", single, self.vector)
-            self.products += float(products.sum(dtype=np.float64))
-            self.bulk += float(np.abs(products).sum(dtype=np.float64))
-        self.rows += len(stored)
+            self.products += sign * float(products.sum(dtype=np.float64))
+            self.bulk += sign * float(np.abs(products).sum(dtype=np.float64))
+        self.rows += sign * len(stored)
 
     def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
         """Compare with what the server holds now.

@@ -224,12 +224,19 @@ class _Search:
         return [groups.get(key, []) for key in keys]
 
     def _check_there(self, keys: list[Any]) -> None:
-        """Refuse ids that are not there (one without any neighbour gives no row either)."""
+        """Refuse ids that are not there, or have no direction; others may have no neighbour."""
         rows = self.connection.execute(
-            sql.SQL("SELECT id FROM {} WHERE id = ANY (%s)").format(self.target.relation),
+            sql.SQL("SELECT id, embedding {} embedding FROM {} WHERE id = ANY (%s)").format(
+                self.engine.operator(self.target.metric.operator), self.target.relation
+            ),
             [id_parameter(check_ids(keys, self.target))],
         ).fetchall()
         there = {row[0] for row in rows}
+        if zeros := [key for key, distance in rows if distance != distance]:
+            raise InvalidQuery(
+                f"id {zeros[0]!r} of {self.target.ref} is a zero vector: it has no direction to"
+                " compare by cosine"
+            )
         absent = [key for key in keys if key not in there]
         if absent:
             self.target.current(self.connection)  # or is there nothing live at all?
@@ -293,7 +300,9 @@ _MANY = {
     "ids": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = ANY (%(q)s)",
 }
 # An id's own row comes back too, as a rule first; it is one more to ask for, and is left out.
-_ITSELF = {"id": " WHERE r.id <> %(q)s", "ids": " WHERE r.id <> q.key"}
+_ITSELF = {"id": "r.id <> %(q)s", "ids": "r.id <> q.key"}
+# A zero vector is not in a cosine index; without the index it comes last, at no distance.
+_DIRECTED = "r.distance <> 'NaN'"
 
 
 def _statement(
@@ -311,6 +320,8 @@ def _statement(
     results = [sql.SQL("r.id, r.distance"), *(sql.Identifier("r", each) for each in beside)]
     many = by in _MANY
     wanted = k + (by in _ITSELF)
+    others = [_ITSELF[by]] if by in _ITSELF else []
+    others += [_DIRECTED] if target.metric is Metric.COSINE else []
     return (
         sql.SQL(
             "WITH s AS MATERIALIZED (SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef,"
@@ -330,7 +341,7 @@ def _statement(
             relation=target.relation,
             order=sql.SQL("distance, id" if exact else "distance"),
             wanted=sql.Literal(wanted),
-            others=sql.SQL(_ITSELF.get(by, "")),
+            others=sql.SQL(" WHERE " + " AND ".join(others) if others else ""),
             key=sql.SQL("q.key, " if many else ""),
         )
         .as_bytes(None)

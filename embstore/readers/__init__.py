@@ -96,6 +96,7 @@ def _file(source: object, wanted: Wanted, format: str | None, held: ExitStack) -
 def _finished(opened: Opened, wanted: Wanted) -> Opened:
     if wanted.biases and not wanted.fold:
         raise InvalidQuery("biases= (--biases) says which to fold: add bias='fold' (--bias fold)")
+    opened = replace(opened, sieve=wanted.sieve)
     return folded(opened, wanted.biases) if wanted.fold else opened
 
 

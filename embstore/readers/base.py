@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BadInput
 from ..types import IdType
+from .sieve import Place, Sieve
 
 ID = "id"
 EMBEDDING = "embedding"
@@ -48,6 +49,8 @@ class Wanted:
         What a fitted transformer is to transform: a matrix, a frame, or a path to one.
     allow_pickle : bool
         The user trusts the file with running code.
+    sieve : Sieve
+        What becomes of bad rows.
     """
 
     ids: object = None
@@ -57,6 +60,7 @@ class Wanted:
     fold: bool = False
     data: object = None
     allow_pickle: bool = False
+    sieve: Sieve = field(default_factory=Sieve)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Opened:
         The source as the user named it; every message about it starts with this.
     schema : pyarrow.Schema
         ``id`` (int64 or string), ``embedding`` (fixed_size_list of float16, float32 or float64),
-        then the attributes. Every batch has exactly this schema.
+        then the attributes; where rows may be left out, `sieve.ROW` may be among them. Every
+        batch has exactly this schema.
     batches : iterator of pyarrow.RecordBatch
         In the source's order. Raises BadInput when the source turns out damaged on the way.
     rows : int or None
@@ -88,6 +93,8 @@ class Opened:
     biases : str or None
         The attribute that ``bias="fold"`` takes, ``"1"`` for ones; None where the reader cannot
         tell.
+    sieve : Sieve
+        What becomes of bad rows.
     """
 
     name: str
@@ -102,6 +109,12 @@ class Opened:
     metrics: Mapping[str, object] = field(default_factory=dict)
     later: Callable[[], Mapping[str, object]] = dict
     biases: str | None = None
+    sieve: Sieve = field(default_factory=Sieve)
+
+    @property
+    def place(self) -> Place:
+        """How messages name its rows."""
+        return Place(self.name, self.unit, self.first)
 
     @property
     def dim(self) -> int:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput
-from .base import EMBEDDING, Opened
+from .base import EMBEDDING, ID, Opened
 from .layout import listed
+from .sieve import ROW, BadRows
 
 
 def folded(opened: Opened, biases: str | None) -> Opened:
@@ -37,38 +38,33 @@ def folded(opened: Opened, biases: str | None) -> Opened:
     if chosen != "1":
         _check(opened, chosen)
     at = opened.schema.get_field_index(EMBEDDING)
-    schema = opened.schema.set(
+    schema = opened.sieve.schema(opened.schema).set(
         at, pa.field(EMBEDDING, pa.list_(kind.value_type, kind.list_size + 1))
     )
 
+    def fold(batch: pa.RecordBatch) -> pa.RecordBatch:
+        flat = batch.column(EMBEDDING).flatten().to_numpy()
+        vectors = np.empty((len(batch), kind.list_size + 1), flat.dtype)
+        vectors[:, :-1] = flat.reshape(len(batch), kind.list_size)
+        if chosen == "1":
+            vectors[:, -1] = 1
+        else:
+            column = batch.column(chosen)
+            if column.null_count:
+                missing = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
+                raise BadRows(missing, "the bias is missing", batch.column(ID), chosen)
+            with np.errstate(over="ignore"):  # infinity is refused with its row later
+                vectors[:, -1] = column.to_numpy(zero_copy_only=False)
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), kind.list_size + 1)
+        columns = batch.columns
+        columns[at] = embedding
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
     def batches() -> Iterator[pa.RecordBatch]:
-        first = opened.first
+        rows = 0
         for batch in opened.batches:
-            flat = batch.column(EMBEDDING).flatten().to_numpy()
-            vectors = np.empty((len(batch), kind.list_size + 1), flat.dtype)
-            vectors[:, :-1] = flat.reshape(len(batch), kind.list_size)
-            if chosen == "1":
-                vectors[:, -1] = 1
-            else:
-                column = batch.column(chosen)
-                if column.null_count:
-                    row = first + column.is_null().index(True).as_py()
-                    raise BadInput(
-                        f"{opened.name} {opened.unit} {row}: the bias is missing; mend or remove"
-                        " the row and load again",
-                        source=opened.name,
-                        row=row,
-                        column=chosen,
-                    )
-                with np.errstate(over="ignore"):  # infinity is refused with its row later
-                    vectors[:, -1] = column.to_numpy(zero_copy_only=False)
-            first += len(batch)
-            embedding = pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.ravel()), kind.list_size + 1
-            )
-            columns = batch.columns
-            columns[at] = embedding
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield opened.sieve.sift(batch, opened.place, rows, fold)
+            rows += len(batch)
 
     return replace(
         opened,
@@ -90,7 +86,7 @@ def _only(opened: Opened) -> str:
 
 
 def _check(opened: Opened, chosen: str) -> None:
-    attributes = [each for each in opened.schema.names if each not in {"id", EMBEDDING}]
+    attributes = [each for each in opened.schema.names if each not in {ID, EMBEDDING, ROW}]
     if chosen not in attributes:
         raise BadInput(
             f"{opened.name} has no column or array {chosen!r} for the biases beside its vectors: it"

@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import BadInput
 from .base import EMBEDDING, ID, Ids, batch_rows, check_count, count_mismatch
 from .layout import Layout, is_text, is_vector
+from .sieve import BadRows, Place, Sieve, failing, row_numbers
 
 MAX_BIGINT = 2**63 - 1
 # What int64 prints, so that "007" never becomes 7.
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+# What ids from elsewhere are called while they go along with their rows.
+_OUTSIDE = "embstore:id"
 
 
 class Conversion:
@@ -27,6 +29,8 @@ class Conversion:
         The ids, where they come from elsewhere.
     whole_ids : bool
         The ids are text that must be integers.
+    sieve : Sieve
+        What becomes of bad rows.
     """
 
     def __init__(
@@ -37,18 +41,22 @@ class Conversion:
         name: str,
         outside: Ids | None = None,
         whole_ids: bool = False,
+        sieve: Sieve | None = None,
     ) -> None:
         self.chosen, self.dim = chosen, dim
         self._name, self._outside, self._whole = name, outside, whole_ids
         self._component = component_type([schema.field(each).type for each in chosen.vectors])
+        self._sieve = sieve or Sieve()
         self._rows = 0
         kind = outside.type if outside is not None else _id_type(schema.field(chosen.id), whole_ids)
-        self.schema = pa.schema(
-            [
-                pa.field(ID, kind),
-                pa.field(EMBEDDING, pa.list_(self._component, dim)),
-                *(pa.field(each, plain(schema.field(each).type)) for each in chosen.attributes),
-            ]
+        self.schema = self._sieve.schema(
+            pa.schema(
+                [
+                    pa.field(ID, kind),
+                    pa.field(EMBEDDING, pa.list_(self._component, dim)),
+                    *(pa.field(each, plain(schema.field(each).type)) for each in chosen.attributes),
+                ]
+            )
         )
 
     def batches(self, given: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -56,28 +64,39 @@ class Conversion:
         return even(self._converted(given), batch_rows(self.dim))
 
     def _converted(self, given: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        step = batch_rows(self.dim)
+        step, place = batch_rows(self.dim), Place(self._name)
         for batch in given:
             for at in range(0, batch.num_rows, step):
-                part = batch.slice(at, step)
-                yield self._convert(part)
+                part = self._with_ids(batch.slice(at, step))
+                yield self._sieve.sift(part, place, self._rows, self._convert)
                 self._rows += part.num_rows
         if self._outside is not None:
-            check_count(self._name, self._rows, self._outside)
+            check_count(self._name, self._rows + self._sieve.unparsed, self._outside)
+
+    def _with_ids(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Put the ids first, which are those of the rows that are still there."""
+        if self._outside is None or not batch.num_rows:
+            return batch
+        rows = row_numbers(batch, self._rows)
+        first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
+        ids = self._outside.slice(first, count)
+        if len(ids) != count:
+            raise count_mismatch(self._name, first + count, first + len(ids), "at least ")
+        if count != len(rows):
+            ids = ids.take(pa.array(rows - first))
+        return pa.RecordBatch.from_arrays(
+            [ids, *batch.columns], names=[_OUTSIDE, *batch.schema.names]
+        )
 
     def _convert(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if self._outside is None:
             ids = self._ids(batch.column(self.chosen.id))
         else:
-            ids = self._outside.slice(self._rows, batch.num_rows)
-            if len(ids) != batch.num_rows:
-                given = self._rows + len(ids)
-                raise count_mismatch(self._name, self._rows + batch.num_rows, given, "at least ")
+            ids = batch.column(_OUTSIDE)
         arrays = [ids, self._vectors([batch.column(each) for each in self.chosen.vectors], ids)]
-        for each in self.chosen.attributes:
-            column = batch.column(each)
-            target = plain(column.type)
-            arrays.append(column if column.type == target else column.cast(target))
+        for field in list(self.schema)[2:]:
+            column = batch.column(field.name)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _ids(self, column: pa.Array) -> pa.Array:
@@ -86,8 +105,8 @@ class Conversion:
         if self._whole:
             return self._whole_ids(column)
         if pa.types.is_integer(column.type):
-            if (row := beyond_bigint(column)) is not None:
-                raise self._refuse(row, column, "the id is beyond bigint", ID)
+            if len(large := beyond_bigint(column)):
+                raise BadRows(large, "the id is beyond bigint", column, ID)
             return column.cast(pa.int64())
         return column.cast(pa.string())
 
@@ -96,66 +115,70 @@ class Conversion:
         if whole is not None:
             return whole
         good = pc.match_substring_regex(column, INTEGER).fill_null(True)
-        row = next((i for i in _where(pc.invert(good))), None)
-        if row is None:  # all digits, and one of them beyond bigint
-            row = next(i for i in range(len(column)) if as_integers(column.slice(i, 1)) is None)
-        raise self._refuse(
-            row,
-            column,
-            "the id is no bigint, as the first ones are (--id-type text loads all as text)",
-            ID,
-        )
+        bad = _where(pc.invert(good))
+        if not len(bad):  # all digits, and some of them beyond bigint
+            bad = failing(column, lambda part: part.cast(pa.int64()))
+        problem = "the id is no bigint, as the first ones are (--id-type text loads all as text)"
+        raise BadRows(bad, problem, column, ID)
 
     def _vectors(self, columns: list[pa.Array], ids: pa.Array) -> pa.Array:
         if len(columns) > 1:
-            flat = np.column_stack([self._values(each, 1, ids) for each in columns]).ravel()
+            if any(each.null_count for each in columns):
+                missing = np.any([each.is_null().to_numpy(False) for each in columns], axis=0)
+                raise self._bad(np.flatnonzero(missing), "a component is missing", ids)
+            flat = np.column_stack([self._values(each) for each in columns]).ravel()
         else:
             column = columns[0]
             if column.null_count:
-                raise self._refuse(_where(pc.is_null(column))[0], ids, "the vector is missing")
+                raise self._bad(_where(pc.is_null(column)), "the vector is missing", ids)
             if not is_vector(column.type):
                 column = self._parsed(column, ids)
             if not pa.types.is_fixed_size_list(column.type):
                 self._check_lengths(pc.list_value_length(column), ids)
-            flat = self._values(column.flatten(), self.dim, ids)
+            values = column.flatten()
+            if values.null_count:
+                missing = np.unique(_where(pc.is_null(values)) // self.dim)
+                raise self._bad(missing, "a component is missing", ids)
+            flat = self._values(values)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
 
     def _check_lengths(self, lengths: pa.Array, ids: pa.Array) -> None:
         ragged = _where(pc.not_equal(lengths, self.dim))
         if len(ragged):
-            row = ragged[0]
-            problem = f"{lengths[row].as_py()} components where the first row has {self.dim}"
-            raise self._refuse(row, ids, problem)
+            others = "most of the first rows have" if self._sieve.skips else "the first row has"
+            raise BadRows(
+                ragged,
+                lambda row: f"{lengths[row].as_py()} components where {others} {self.dim}",
+                ids,
+                EMBEDDING,
+            )
 
     def _parsed(self, column: pa.Array, ids: pa.Array) -> pa.Array:
         try:
             return parse_texts(column)
-        except pa.ArrowInvalid as error:
-            for row in range(len(column)):  # which one it was, Arrow does not tell
-                try:
-                    parse_texts(column.slice(row, 1))
-                except pa.ArrowInvalid as own:
-                    raise self._refuse(row, ids, f"no vector ({own})") from error
-            raise
+        except pa.ArrowInvalid:
+            raise BadRows(
+                failing(column, parse_texts),
+                lambda row: _unparsed(column.slice(row, 1)),
+                ids,
+                EMBEDDING,
+            ) from None
 
-    def _values(self, flat: pa.Array, per_row: int, ids: pa.Array) -> Any:
-        if flat.null_count:
-            row = _where(pc.is_null(flat))[0] // per_row
-            raise self._refuse(row, ids, "a component is missing")
+    def _values(self, flat: pa.Array) -> Any:
         target = self._component.to_pandas_dtype()
         return flat.to_numpy(zero_copy_only=False).astype(target, copy=False)
 
-    def _refuse(self, row: int, ids: pa.Array, problem: str, column: str = EMBEDDING) -> BadInput:
-        """Build the error for row ``row`` of the batch at hand."""
-        number, key = self._rows + int(row) + 1, ids[int(row)].as_py()
-        return BadInput(
-            f"{self._name} row {number} (id {key!r}): {problem};"
-            " mend or remove the row and load again",
-            source=self._name,
-            row=number,
-            id=key,
-            column=column,
-        )
+    def _bad(self, rows: Any, problem: str, ids: pa.Array) -> BadRows:
+        return BadRows(rows, problem, ids, EMBEDDING)
+
+
+def _unparsed(text: pa.Array) -> str:
+    """Say why a text is no vector."""
+    try:
+        parse_texts(text)
+    except pa.ArrowInvalid as error:
+        return f"no vector ({error})"
+    return "no vector"
 
 
 def even(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
@@ -191,12 +214,11 @@ def as_integers(texts: pa.Array) -> pa.Array | None:
         return None
 
 
-def beyond_bigint(ids: pa.Array) -> int | None:
-    """Return the first row whose id int64 cannot hold."""
-    if not pa.types.is_uint64(ids.type) or not len(ids):
-        return None
-    large = _where(pc.greater(ids, pa.scalar(MAX_BIGINT, pa.uint64())))
-    return int(large[0]) if len(large) else None
+def beyond_bigint(ids: pa.Array) -> Any:
+    """Return the rows whose ids int64 cannot hold."""
+    if not pa.types.is_uint64(ids.type):
+        return np.zeros(0, np.int64)
+    return _where(pc.greater(ids, pa.scalar(MAX_BIGINT, pa.uint64())))
 
 
 def component_type(kinds: Sequence[pa.DataType]) -> pa.DataType:

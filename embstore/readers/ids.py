@@ -87,7 +87,8 @@ def id_array(ids: Any, name: str) -> pa.Array:
     check_id_type(array.type, name, "id")
     if not pa.types.is_integer(array.type):
         return array.cast(pa.string())
-    if (row := beyond_bigint(array)) is not None:
+    if len(large := beyond_bigint(array)):
+        row = int(large[0])
         raise BadInput(
             f"{name} row {row + 1}: id {array[row].as_py()} is beyond bigint; load the ids as text",
             source=name,

@@ -149,7 +149,7 @@ def _numbered(schema: pa.Schema, ids: str | None) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for each in schema:
         match = re.fullmatch(r"(.*?)([0-9]{1,6})", each.name, re.DOTALL | re.ASCII)
-        if match and _is_number(each.type) and each.name != ids:
+        if match and is_number(each.type) and each.name != ids:
             found[match[1]].append((int(match[2]), each.name))
     groups = {}
     for prefix, columns in found.items():
@@ -227,7 +227,7 @@ def is_vector(kind: pa.DataType) -> bool:
     is_list = (
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
-    return bool(is_list and _is_number(kind.value_type))
+    return bool(is_list and is_number(kind.value_type))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -237,7 +237,8 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds numbers."""
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 

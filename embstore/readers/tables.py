@@ -14,6 +14,7 @@ from .base import ID, Ids, Opened, Picked, Wanted
 from .columns import Conversion, parse_texts
 from .ids import id_array, outside_ids
 from .layout import Layout, is_text, is_vector, layout, pandas_index
+from .sieve import passing
 
 # Two numbers or more, with or without brackets.
 _LIKE_A_VECTOR = re.compile(
@@ -23,6 +24,8 @@ _LIKE_A_VECTOR = re.compile(
 )
 # A longer text is compared by its beginning.
 _SAMPLE = 4096
+# How many rows tell the dim where the first may be bad.
+_ROWS = 1000
 
 
 def opened_table(
@@ -47,9 +50,9 @@ def opened_table(
     first = next((each for each in given if each.num_rows), None)
     if first is None:
         raise BadInput(f"{name} holds no rows: there is nothing to load", source=name)
-    chosen = chosen_columns(first, name, wanted, outside is not None)
-    dim = _dim(chosen, first, name)
-    conversion = Conversion(chosen, schema, dim, name, outside, whole_ids)
+    chosen = chosen_columns(first.select(schema.names), name, wanted, outside is not None)
+    dim = _dim(chosen, first, name, wanted.sieve.skips)
+    conversion = Conversion(chosen, schema, dim, name, outside, whole_ids, wanted.sieve)
     return Opened(
         name,
         conversion.schema,
@@ -95,13 +98,15 @@ def _vector_texts(batch: pa.RecordBatch) -> Sequence[str]:
     return found
 
 
-def _dim(chosen: Layout, batch: pa.RecordBatch, name: str) -> int:
-    """Return the dim, from the types or from the first row."""
+def _dim(chosen: Layout, batch: pa.RecordBatch, name: str, skips: bool) -> int:
+    """Return the dim, from the types or from the first row; where that may be bad, from most."""
     if len(chosen.vectors) > 1:
         return len(chosen.vectors)
     column = batch.column(chosen.vectors[0])
     if pa.types.is_fixed_size_list(column.type):
         return _at_least_one(int(column.type.list_size), name)
+    if skips:
+        return _usual_dim(column, name)
     if not column[0].is_valid:
         raise BadInput(
             f"{name} row 1: the vector is missing; mend or remove the row and load again",
@@ -121,6 +126,21 @@ def _dim(chosen: Layout, batch: pa.RecordBatch, name: str) -> int:
                 column=chosen.vectors[0],
             ) from error
     return _at_least_one(int(pc.list_value_length(first)[0].as_py()), name)
+
+
+def _usual_dim(column: pa.Array, name: str) -> int:
+    """Return the dim that most of the first rows have."""
+    first = column.slice(0, _ROWS).drop_null()
+    if not is_vector(first.type):
+        first = parse_texts(passing(first, parse_texts))
+    lengths = pc.list_value_length(first)
+    found = pc.mode(lengths.filter(pc.greater(lengths, 0)))
+    if not len(found):
+        raise BadInput(
+            f"{name}: not one of its first {len(column)} rows has a vector; mend the file",
+            source=name,
+        )
+    return int(found[0]["mode"].as_py())
 
 
 def _at_least_one(dim: int, name: str) -> int:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
+from numpy.typing import NDArray
 
 from ..errors import BadInput
+from .sieve import ROW, BadRows, Place, Sieve, failing
 
 # A row must fit. 16,000 dims as text are some 300 kB.
 BLOCK = 4 << 20
@@ -49,17 +56,29 @@ class Dialect:
 
 
 def open_text(
-    stream: Any, name: str, dialect: Dialect, types: Mapping[str, pa.DataType]
+    stream: Any,
+    name: str,
+    dialect: Dialect,
+    types: Mapping[str, pa.DataType],
+    sieve: Sieve | None = None,
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Begin to parse; returns the schema and the blocks.
+
+    Parameters
+    ----------
+    sieve : Sieve or None
+        What becomes of rows that cannot be parsed. If they may be left out, ``types`` must name
+        every column, and the blocks say which rows they hold.
 
     Raises
     ------
     BadInput
         Naming the row that cannot be parsed.
     """
+    if sieve is not None and sieve.skips:
+        return _Tolerant(name, dialect, types, sieve).open(stream)
     read, parse, convert = _options(dialect, types)
-    names: list[str] = list(dialect.columns or ())
+    names: list[str] = list(dialect.columns or types)
     with _located(name, dialect, names):
         reader = csv.open_csv(stream, read, parse, convert)
     names[:] = reader.schema.names
@@ -86,7 +105,166 @@ def read_text(
         return csv.read_csv(stream, read, parse, convert)
 
 
-def _options(dialect: Dialect, types: Mapping[str, pa.DataType]) -> tuple[Any, Any, Any]:
+def first_block(
+    stream: Any, name: str, dialect: Dialect, types: Mapping[str, pa.DataType], skips: bool
+) -> pa.RecordBatch | None:
+    """Return the first rows, with the types that they suggest where none is given.
+
+    Parameters
+    ----------
+    skips : bool
+        Leave out what cannot be parsed; `open_text` will meet it again.
+
+    Raises
+    ------
+    BadInput
+    """
+    if skips:
+        stream = _Repaired(stream)
+    read, parse, convert = _options(dialect, types, (lambda _: "skip") if skips else None)
+    with _located(name, dialect, []):
+        reader = csv.open_csv(stream, read, parse, convert)
+        return next((block for block in reader if block.num_rows), None)
+
+
+# What stands for bytes that are no UTF-8; Arrow prints a traceback for a row of the wrong length
+# that has some. ASCII's substitute character is no longer than what it stands for.
+_SUBSTITUTE = "\x1a"
+codecs.register_error("embstore.substitute", lambda error: (_SUBSTITUTE, error.end))  # type: ignore[attr-defined]
+
+
+class _Repaired(io.RawIOBase):
+    """A stream of valid UTF-8, whatever is in the one below."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("embstore.substitute")
+        self.had_substitutes = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most as many bytes as asked for."""
+        text, more = "", True
+        while more and not text:
+            chunk = self._stream.read(max(1, size - 3) if size >= 0 else -1)
+            more = bool(chunk)
+            text = self._decoder.decode(chunk, final=not more)
+        self.had_substitutes = self.had_substitutes or _SUBSTITUTE in text
+        return text.encode()
+
+
+class _Tolerant:
+    """Parses what can be parsed: fields as texts first, each column's values after that.
+
+    Arrow can pass over rows with too few or too many fields, but not over values of the wrong type.
+    """
+
+    def __init__(
+        self, name: str, dialect: Dialect, types: Mapping[str, pa.DataType], sieve: Sieve
+    ) -> None:
+        self._place = Place(name, dialect.unit, 1 + dialect.skip)
+        self._dialect, self._types, self._sieve = dialect, types, sieve
+        self._ragged: list[int] = []  # rows from 0, ascending
+        self._failed: Exception | None = None
+
+    def open(self, stream: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        repaired = _Repaired(stream)
+        texts = dict.fromkeys(self._types, pa.string())
+        with self._located():
+            reader = csv.open_csv(repaired, *_options(self._dialect, texts, self._handle))
+        schema = pa.schema([(each, self._types[each]) for each in reader.schema.names])
+        return schema, self._blocks(reader, repaired, self._sieve.schema(schema))
+
+    def _blocks(
+        self, reader: Any, repaired: _Repaired, schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
+        def convert(block: pa.RecordBatch) -> pa.RecordBatch:
+            if repaired.had_substitutes:
+                _check_texts(block)
+            return _typed(block, schema)
+
+        whole = 0  # rows with as many fields as there are columns
+        while True:
+            with self._located():
+                block = next(reader, None)
+            if block is None:
+                return
+            rows = _without(self._ragged, whole, block.num_rows)
+            whole += block.num_rows
+            block = block.append_column(schema.field(ROW), pa.array(rows))
+            typed = self._sieve.sift(block, self._place, 0, convert)
+            self._sieve.unparsed += block.num_rows - typed.num_rows
+            yield typed
+
+    def _handle(self, row: Any) -> str:
+        """Note a row of another length; called by the parser, which hides what is raised here."""
+        at = row.number - self._dialect.header - self._place.first
+        problem = f"{row.actual_columns} fields where {row.expected_columns} are expected"
+        try:
+            self._sieve.refuse(self._place, at, None, problem, None)
+        except Exception as error:
+            self._failed = error
+            return "error"
+        self._ragged.append(at)
+        self._sieve.unparsed += 1
+        return "skip"
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        try:
+            with _located(self._place.source, self._dialect, []):
+                yield
+        except BadInput:
+            if self._failed is not None:
+                raise self._failed from None
+            raise
+
+
+def _without(gone: Sequence[int], at: int, count: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows ``at`` to ``at + count`` of those that are not gone."""
+    left = np.arange(at, at + count)
+    before = np.asarray(gone, np.int64) - np.arange(len(gone))
+    return left + np.searchsorted(before, left, side="right")
+
+
+def _check_texts(block: pa.RecordBatch) -> None:
+    for name, column in zip(block.schema.names, block.columns, strict=True):
+        if pa.types.is_string(column.type):
+            found = pc.match_substring(column, _SUBSTITUTE).fill_null(False)
+            if rows := np.flatnonzero(found.to_numpy(zero_copy_only=False)).tolist():
+                problem = f"column {name!r}: the text is not valid UTF-8"
+                raise BadRows(rows, problem, None, name)
+
+
+def _typed(block: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Turn columns of text into what they shall be."""
+    arrays = []
+    for field, column in zip(schema, block.columns, strict=True):
+        try:
+            arrays.append(_cast(column, field.type))
+        except pa.ArrowInvalid:
+            bad = failing(column, partial(_cast, kind=field.type))
+            raise BadRows(bad, partial(_problem, column, field), None, field.name) from None
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column if column.type == kind else pc.utf8_trim_whitespace(column).cast(kind)
+
+
+def _problem(column: pa.Array, field: pa.Field, row: int) -> str:
+    return f"column {field.name!r}: {column[row].as_py()[:100]!r} is no {field.type}"
+
+
+def _options(
+    dialect: Dialect,
+    types: Mapping[str, pa.DataType],
+    ragged: Callable[[Any], str] | None = None,
+) -> tuple[Any, Any, Any]:
     return (
         # One thread: only then does Arrow number the rows in its errors. It costs nothing measured,
         # 207k against 170k rows/s at 64 dims.
@@ -102,6 +280,7 @@ def _options(dialect: Dialect, types: Mapping[str, pa.DataType]) -> tuple[Any, A
             double_quote=dialect.quoted,
             newlines_in_values=dialect.quoted,
             ignore_empty_lines=dialect.quoted,
+            invalid_row_handler=ragged,
         ),
         csv.ConvertOptions(
             column_types=dict(types),

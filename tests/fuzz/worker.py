@@ -26,7 +26,7 @@ from embstore.load.ids import id_type_of, to_id_type
 from embstore.readers import Wanted, open_source, read_attributes
 from embstore.readers.base import EMBEDDING, ID, Opened
 from embstore.readers.registry import Format
-from embstore.types import Metric, Precision
+from embstore.types import Metric, Precision, Zero
 
 from .mutate import damaged, truncations
 from .seeds import WORDS_OF, Seed
@@ -104,7 +104,15 @@ def _drain(opened: Opened, metric: Metric) -> None:
     columns = [each for each in opened.schema if each.name not in {ID, EMBEDDING}]
     kept = attributes.columns_of(pa.schema(columns), opened.name)
     id_type = id_type_of(opened.schema.field(ID).type)
-    first = opened.first
+    rows = 0
+
+    def encoded(batch: pa.RecordBatch) -> memoryview:
+        ids = to_id_type(batch.column(ID), id_type)
+        vectors = batch.column(EMBEDDING).flatten().to_numpy().reshape(len(batch), opened.dim)
+        stored = checks.to_stored(vectors, metric, Precision.FLOAT32, ids, Zero.REJECT)
+        beside = [attributes.to_stored(batch.column(each.name), each, ids) for each in kept]
+        return encode(ids, kept, beside, stored)
+
     for batch in opened.batches:
         batch.validate()
         if batch.schema != opened.schema:
@@ -113,16 +121,8 @@ def _drain(opened: Opened, metric: Metric) -> None:
         flat = embedding.flatten()
         if embedding.null_count or flat.null_count or len(flat) != len(batch) * opened.dim:
             raise Find("a vector is missing or of another dim")
-        ids = to_id_type(batch.column(ID), id_type, opened.name, opened.unit, first)
-        place = checks.Place(opened.name, opened.unit, first, ids)
-        vectors = flat.to_numpy().reshape(len(batch), opened.dim)
-        stored = checks.to_stored(vectors, metric, Precision.FLOAT32, place)
-        beside = [
-            attributes.to_stored(batch.column(each.name), each, opened.name, first) for each in kept
-        ]
-        encode(ids, kept, beside, stored)
-        first += len(batch)
-    rows = first - opened.first
+        opened.sieve.sift(batch, opened.place, rows, encoded)
+        rows += len(batch)
     if opened.rows is not None and rows != opened.rows:
         raise Find(f"{rows} rows where {opened.rows} are promised")
     if not rows:

@@ -15,6 +15,7 @@ from ...errors import BadInput
 from ..base import Opened, Wanted
 from ..layout import is_text, is_vector
 from ..registry import Format
+from ..sieve import Place, Sieve
 from ..source import File
 from ..tables import chosen_columns, ids_beside, opened_table
 from ..textual import BLOCK
@@ -26,7 +27,10 @@ def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     A text stays a text, also where it looks like a date. A key that is there twice is an error.
     """
     schema = _schema(file, wanted)
-    batches = _blocks(_reader(_stream(file, held), file.name, schema), file.name)
+    if wanted.sieve.skips:
+        batches = _tolerant(file.stream(held), file.name, schema, wanted.sieve)
+    else:
+        batches = _blocks(_reader(_stream(file, held), file.name, schema), file.name)
     return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("jsonl"))
 
 
@@ -56,8 +60,11 @@ def _reader(stream: Any, name: str, schema: pa.Schema | None) -> Any:
 def _schema(file: File, wanted: Wanted) -> pa.Schema:
     """Return the first block's schema, with vectors of floats though that block has whole ones."""
     with ExitStack() as held:
-        reader = _reader(_stream(file, held), file.name, None)
-        head = next((each for each in reader if each.num_rows), None)
+        if wanted.sieve.skips:
+            head = _head(file.stream(held), file.name)
+        else:
+            reader = _reader(_stream(file, held), file.name, None)
+            head = next((each for each in reader if each.num_rows), None)
     if head is None:
         raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
     schema = _texts(head.schema)
@@ -176,6 +183,94 @@ class _Lines(io.RawIOBase):
 
 def _stream(file: File, held: ExitStack) -> _Lines:
     return _Lines(file.stream(held), file.name)
+
+
+def _tolerant(stream: Any, name: str, schema: pa.Schema, sieve: Sieve) -> Iterator[pa.RecordBatch]:
+    """Parse what can be parsed; the rows that are left out are noted as lines' rows."""
+    place, rows = Place(name), 0
+    for block in _whole_lines(stream, name):
+        begin = rows
+        for at, count, found in _parsed(block, _parse(schema, "error")):
+            if isinstance(found, pa.Table):
+                columns = [found.column(each).combine_chunks() for each in schema.names]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                yield sieve.numbered(batch, begin + at)
+            else:
+                sieve.refuse(place, begin + at, None, found, None)
+                sieve.unparsed += 1
+            rows = begin + at + count
+
+
+def _head(stream: Any, name: str) -> pa.RecordBatch | None:
+    """Return the rows of the first block that agree on what their fields hold, or most of them."""
+    block = next(_whole_lines(stream, name), b"")
+    parts = [found for *_, found in _parsed(block, _parse(None, "infer"))]
+    head = pa.table({})
+    for part in sorted((each for each in parts if isinstance(each, pa.Table)), key=len)[::-1]:
+        try:
+            head = pa.concat_tables([head, part], promote_options="permissive") if head else part
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            continue  # too few to say what a field holds
+    return head.combine_chunks().to_batches()[0] if head.num_rows else None
+
+
+def _whole_lines(stream: Any, name: str) -> Iterator[bytes]:
+    """Give blocks that end where a line does."""
+    rest = b""
+    while chunk := stream.read(BLOCK):
+        lines, _, rest = (rest + chunk).rpartition(b"\n")
+        if len(rest) > BLOCK:
+            raise BadInput(
+                f"{name}: a line is longer than {BLOCK} bytes; mend or remove it and load again",
+                source=name,
+            )
+        if lines.strip():
+            yield lines
+    if rest.strip():
+        yield rest
+
+
+def _parsed(block: bytes, parse: Any) -> Iterator[tuple[int, int, pa.Table | str]]:
+    """Parse a block, or its halves: gives the first row, how many, and they or what is wrong.
+
+    Arrow stops at the first bad row. Empty lines are no rows.
+    """
+    try:
+        table = _strict(block, parse)
+    except pa.ArrowInvalid:
+        lines = [each for each in block.split(b"\n") if each.strip()]
+    else:
+        yield 0, table.num_rows, table
+        return
+    waiting = [(0, len(lines))]
+    while waiting:
+        at, count = waiting.pop()
+        half = count // 2
+        try:
+            table = _strict(b"\n".join(lines[at : at + count]), parse)
+            if table.num_rows != count:
+                raise pa.ArrowInvalid("it is not one object")
+            yield at, count, table
+        except pa.ArrowInvalid as error:
+            if count == 1:
+                yield at, 1, _reason(error)
+            else:
+                waiting += [(at + half, count - half), (at, half)]
+
+
+def _strict(lines: bytes, parse: Any) -> pa.Table:
+    # One block, as large as it must be: a block's end inside a line would be another error.
+    read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    table = json.read_json(pa.BufferReader(lines), read, parse)
+    table.validate(full=True)
+    return table
+
+
+def _reason(error: pa.ArrowInvalid) -> str:
+    reason = " ".join(str(error).split()).removeprefix("JSON parse error: ")
+    if "UTF8" in reason:
+        return "a text is not valid UTF-8"
+    return "it cannot be read as JSON: " + re.sub(r" in row [0-9]+$", "", reason).rstrip(" .")
 
 
 def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:

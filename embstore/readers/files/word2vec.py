@@ -14,6 +14,7 @@ from ...types import MAX_DIM
 from ..base import EMBEDDING, ID, Opened, Wanted, batch_rows
 from ..columns import even
 from ..registry import Format
+from ..sieve import Sieve
 from ..source import File
 from ..textual import Dialect, open_text
 
@@ -51,7 +52,13 @@ def open_word2vec(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     check_no_columns(file, wanted)
     head = file.head(_FIRST_LINE)
     found = header(head)
-    fields = head[found[2] if found else 0 :].split(b"\n")[0].removesuffix(b"\r").split(b" ")
+    lines = head[found[2] if found else 0 :].split(b"\n", 1000)
+    fields = lines[0].removesuffix(b"\r").split(b" ")
+    if found and wanted.sieve.skips:  # the first may be a bad one
+        rows = (each.removesuffix(b"\r").split(b" ") for each in lines)
+        fields = next(
+            (each for each in rows if len(each) - 1 - (each[-1] == b"") == found[1]), fields
+        )
     trailing = len(fields) > 1 and fields[-1] == b""  # as the original tool ends its lines
     numbers = len(fields) - 1 - trailing
     dim = found[1] if found else numbers
@@ -78,12 +85,14 @@ def open_word2vec(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         nulls=(),
     )
     types = dict.fromkeys(names[1 : dim + 1], pa.float32()) | {ID: pa.string(), "end": pa.string()}
-    _, blocks = open_text(file.stream(held), file.name, dialect, types)
-    batches = even(_batches(blocks, dim), batch_rows(dim))
+    types = {each: types[each] for each in names}
+    _, blocks = open_text(file.stream(held), file.name, dialect, types, wanted.sieve)
+    schema = wanted.sieve.schema(word_schema(dim))
+    batches = even(_batches(blocks, schema), batch_rows(dim))
     return Opened(
         file.name,
-        word_schema(dim),
-        counted(batches, found[0], file.name) if found else batches,
+        schema,
+        counted(batches, found[0], file.name, wanted.sieve) if found else batches,
         found[0] if found else None,
         unit="line",
         first=line,
@@ -91,18 +100,20 @@ def open_word2vec(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     )
 
 
-def _batches(blocks: Iterable[pa.RecordBatch], dim: int) -> Iterator[pa.RecordBatch]:
-    schema, step = word_schema(dim), batch_rows(dim)
+def _batches(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    dim = schema.field(EMBEDDING).type.list_size
+    step = batch_rows(dim)
     for block in blocks:
         for at in range(0, block.num_rows, step):
             part = block.slice(at, step)
             matrix = np.column_stack([part.column(i + 1).to_numpy() for i in range(dim)])
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), dim)
-            yield pa.RecordBatch.from_arrays([part.column(0), vectors], schema=schema)
+            rest = [part.column(each) for each in schema.names[2:]]
+            yield pa.RecordBatch.from_arrays([part.column(0), vectors, *rest], schema=schema)
 
 
 def counted(
-    batches: Iterable[pa.RecordBatch], declared: int, name: str
+    batches: Iterable[pa.RecordBatch], declared: int, name: str, sieve: Sieve
 ) -> Iterator[pa.RecordBatch]:
     """Pass on the batches; refuse another number of rows than the header declares.
 
@@ -114,6 +125,7 @@ def counted(
     for batch in batches:
         rows += batch.num_rows
         yield batch
+    rows += sieve.unparsed
     if rows != declared:
         raise BadInput(
             f"{name} declares {declared} vectors and holds {rows}: it is truncated or its header is"

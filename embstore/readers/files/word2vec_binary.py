@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...errors import BadInput
 from ...types import MAX_DIM, MAX_ID_BYTES
-from ..base import Opened, Wanted, batch_rows
+from ..base import EMBEDDING, ID, Opened, Wanted, batch_rows
 from ..registry import Format
+from ..sieve import BadRows, Place, Sieve, failing
 from ..source import CHUNK, File
 from .word2vec import check_no_columns, header, is_binary, no_header, word_schema
 
 _MAX_HEADER = 24
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_DAMAGED = "the file is damaged or no word2vec binary"
 
 
 def open_word2vec_binary(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -36,23 +37,32 @@ def open_word2vec_binary(file: File, wanted: Wanted, held: ExitStack) -> Opened:
             f" {file.size} bytes: it is truncated or something else",
             source=file.name,
         )
-    batches = _batches(file.stream(held), file.name, count, dim, start)
+    schema = wanted.sieve.schema(word_schema(dim))
+    batches = _batches(file.stream(held), file.name, count, schema, start, wanted.sieve)
     return Opened(
         file.name,
-        word_schema(dim),
+        schema,
         batches,
         count,
         provenance=file.provenance("word2vec-binary"),
     )
 
 
-def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterator[pa.RecordBatch]:
+def _batches(
+    stream: Any, name: str, count: int, schema: pa.Schema, start: int, sieve: Sieve
+) -> Iterator[pa.RecordBatch]:
     """Split the rows; only their words make them differ in length.
 
     The loop finds the ends of the words, a third of a microsecond a row; everything else is done
     for a batch at once.
     """
-    width, step = 4 * dim, batch_rows(dim)
+    dim = schema.field(EMBEDDING).type.list_size
+    width, step, place = 4 * dim, batch_rows(dim), Place(name)
+
+    def texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+        arrays = [_texts(batch.column(0)), *batch.columns[1:]]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
     # The longest that a row may be: with so much in the buffer, its end is there.
     longest = width + MAX_ID_BYTES + 2
     buffer, at = stream.read(CHUNK + longest), start
@@ -70,7 +80,7 @@ def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterat
             at = end
         if not spaces:
             raise _broken(buffer, at, name, row, space)
-        yield _batch(buffer, first, spaces, dim, name, row)
+        yield sieve.sift(_batch(buffer, first, spaces, dim), place, row, texts)
         row += len(spaces)
     if buffer[at:] + stream.read(2) not in {b"", b"\n"}:
         raise BadInput(
@@ -81,18 +91,13 @@ def _batches(stream: Any, name: str, count: int, dim: int, start: int) -> Iterat
 
 
 def _broken(buffer: bytes, at: int, name: str, row: int, space: int) -> BadInput:
+    problem = "the file ends inside this row: it is truncated"
     if space < 0 and len(buffer) - at > MAX_ID_BYTES:
-        return _bad_word(name, row, f"is longer than {MAX_ID_BYTES} bytes")
-    return BadInput(
-        f"{name} row {row + 1}: the file ends inside this row: it is truncated",
-        source=name,
-        row=row + 1,
-    )
+        problem = f"the word is longer than {MAX_ID_BYTES} bytes: {_DAMAGED}"
+    return BadInput(f"{name} row {row + 1}: {problem}", source=name, row=row + 1)
 
 
-def _batch(
-    buffer: bytes, first: int, spaces: list[int], dim: int, name: str, row: int
-) -> pa.RecordBatch:
+def _batch(buffer: bytes, first: int, spaces: list[int], dim: int) -> pa.RecordBatch:
     """Cut the rows, of which the first begins at byte ``first``."""
     rows = len(spaces)
     # Four pieces a row: a newline or nothing, the word, the space, the vector.
@@ -108,28 +113,19 @@ def _batch(
     words, values = (pieces.take(pa.array(np.arange(each, 4 * rows, 4))) for each in (1, 3))
     flat = np.frombuffer(values.buffers()[2], "<f4", rows * dim).astype(np.float32, copy=False)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
-    return pa.RecordBatch.from_arrays([_texts(words, name, row), vectors], schema=word_schema(dim))
+    return pa.RecordBatch.from_arrays([words, vectors], names=[ID, EMBEDDING])
 
 
-def _texts(words: pa.Array, name: str, first: int) -> pa.Array:
-    data = words.buffers()[2]
-    if data is not None and _CONTROL.search(data):
-        row = next(i for i, word in enumerate(words) if _CONTROL.search(word.as_py()))
-        raise _bad_word(name, first + row, "holds a control character")
+def _texts(words: pa.Array) -> pa.Array:
+    control = pc.match_substring_regex(words, r"[\x00-\x1f\x7f]")
+    if pc.any(control).as_py():
+        rows = np.flatnonzero(control.to_numpy(zero_copy_only=False))
+        raise BadRows(rows, f"the word holds a control character: {_DAMAGED}", None, ID)
     try:
         return words.cast(pa.string())
-    except pa.ArrowInvalid as error:
-        given = enumerate(words.to_pylist())
-        row = next(i for i, word in given if word.decode("utf-8", "ignore").encode() != word)
-        raise _bad_word(name, first + row, "is not valid UTF-8") from error
-
-
-def _bad_word(name: str, row: int, problem: str) -> BadInput:
-    return BadInput(
-        f"{name} row {row + 1}: the word {problem}: the file is damaged or no word2vec binary",
-        source=name,
-        row=row + 1,
-    )
+    except pa.ArrowInvalid:
+        bad = failing(words, lambda part: part.cast(pa.string()))
+        raise BadRows(bad, f"the word is not valid UTF-8: {_DAMAGED}", None, ID) from None
 
 
 FORMATS = (

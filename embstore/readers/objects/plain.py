@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ...errors import BadInput
 from ..arrays import Rows, check_vectors, matrix_batches, matrix_schema
-from ..base import Opened, Wanted, batch_rows
+from ..base import EMBEDDING, Opened, Wanted, batch_rows
 from ..ids import id_array, outside_ids
 from ..matrices import need_ids, open_matrix, open_parameters
 from ..registry import model_of
+from ..sieve import ROW, Place, Sieve
 from ..source import reading
 from ..tables import opened_table
 from ..tensors import as_numpy, by_layer, is_tensor, tensor_rows
@@ -108,22 +109,26 @@ def _mapping(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
             "mapping of id to vector: its keys are the ids; leave ids= and vectors= out",
             source="mapping",
         )
+    source, rows, dtype, dim = _even(source, wanted.sieve)
     keys = id_array(list(source), "mapping")
-    dtype, dim = _common_kind(source)
-    schema = matrix_schema(keys, dtype, dim)
+    beside = {ROW: rows} if wanted.sieve.skips else {}
+    schema = matrix_schema(keys, dtype, dim, beside)
     values, step = iter(source.values()), batch_rows(dim)
 
     def blocks() -> Iterator[NDArray[Any]]:
         while block := list(islice(values, step)):
             yield np.stack([_vector(each) for each in block])
 
-    batches = matrix_batches(blocks(), keys, schema)
+    batches = matrix_batches(blocks(), keys, schema, beside)
     return Opened("mapping", schema, batches, len(source), provenance={"format": "mapping"})
 
 
-def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
-    """Return the type that holds all vectors, and their dim."""
+def _even(
+    source: Mapping[Any, Any], sieve: Sieve
+) -> tuple[Mapping[Any, Any], pa.Array, np.dtype[Any], int]:
+    """Return what holds vectors of one dim, in which rows, the type that holds all, and the dim."""
     dtypes: set[np.dtype[Any]] = set()
+    rows: list[int] = []
     dim = None
     for row, (key, value) in enumerate(source.items()):
         vector = _vector(value)
@@ -136,15 +141,16 @@ def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
         else:
             dim = len(vector)
             dtypes.add(vector.dtype)
+            rows.append(row)
             continue
-        raise BadInput(
-            f"mapping row {row + 1} (id {key!r}): {problem}; mend or remove it and load again",
-            source="mapping",
-            row=row + 1,
-            id=key,
-        )
+        sieve.refuse(Place("mapping"), row, key, problem, EMBEDDING)
+    if dim is None:
+        raise BadInput("mapping holds no vectors: there is nothing to load", source="mapping")
     floats = {each if each.kind == "f" else np.dtype(np.float32) for each in dtypes}
-    return np.result_type(*floats), dim or 0
+    if len(rows) < len(source):
+        good = set(rows)
+        source = {key: value for i, (key, value) in enumerate(source.items()) if i in good}
+    return source, pa.array(rows), np.result_type(*floats), dim
 
 
 def _named_arrays(source: Mapping[Any, Any], wanted: Wanted, name: str = "mapping") -> Opened:

@@ -50,7 +50,8 @@ BEGIN
     RETURN QUERY
         SELECT u.id, u.distance, CASE of.metric WHEN 'cosine' THEN 1 ELSE 0 END - u.distance
         FROM unnest(ids, distances) WITH ORDINALITY AS u (id, distance, rank)
-        WHERE skip IS NULL OR u.id <> skip
+        -- A zero vector is not in a cosine index; without the index it comes last, at no distance.
+        WHERE (skip IS NULL OR u.id <> skip) AND (of.metric <> 'cosine' OR u.distance <> 'NaN')
         ORDER BY u.rank LIMIT k;
 END
 $$
