@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,13 @@ def test_arrays_beside_a_model_are_missing(tmp_path: Path) -> None:
     (tmp_path / "v.kv.vectors.npy").unlink()
     with pytest.raises(BadInput, match=r"v\.kv: .* v\.kv\.vectors\.npy is not there: copy"):
         opened(path, allow_pickle=True)
+
+
+def test_gensim_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    word2vec().wv.save(str(tmp_path / "v.kv"))
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with pytest.raises(EmbstoreError, match=r"pip install 'embstore\[gensim\]'"):
+        opened(tmp_path / "v.kv", allow_pickle=True)
 
 
 def test_model_becomes_a_version(store: Store) -> None:
