@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,13 @@ def test_arrays_beside_a_model_are_missing(tmp_path: Path) -> None:
         opened(path, allow_pickle=True)
 
 
+def test_gensim_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    word2vec().wv.save(str(tmp_path / "v.kv"))
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with pytest.raises(EmbstoreError, match=r"pip install 'embstore\[gensim\]'"):
+        opened(tmp_path / "v.kv", allow_pickle=True)
+
+
 def test_model_becomes_a_version(store: Store) -> None:
     model = word2vec()
     version = store.create_table("words").load(model)
@@ -301,6 +309,11 @@ BAD_MODELS: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "unknown": (SMALL, {"vectors": "wv"}, "has no 'wv': .* 'input', 'output', 'sum'"),
     "ids": (SMALL, {"ids": "x"}, "leave --ids out"),
     "long": (fasttext_model(["y" * 2000], [np.ones((41, 1))] * 2), {}, "row 1: .* longer than"),
+    "encoding": (
+        SMALL.replace(WORDS[4].encode() + b"\0", b"\xff\0", 1),
+        {},
+        "row 5: the word is not valid UTF-8",
+    ),
     "none": (fasttext_model([], [np.ones((40, 1))] * 2), {}, "no rows"),
 }
 
@@ -319,7 +332,7 @@ def test_bad_fasttext_bin(tmp_path: Path, case: str) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(0, len(SMALL) - 1), st.binary(max_size=9), st.booleans())
 def test_damaged_fasttext_bin(tmp_path: Path, at: int, put: bytes, cut: bool) -> None:
@@ -329,13 +342,6 @@ def test_damaged_fasttext_bin(tmp_path: Path, at: int, put: bytes, cut: bool) ->
         opened(path)
     except EmbstoreError as error:
         assert "\n" not in str(error)
-
-
-def test_fasttext_words_that_are_no_text(tmp_path: Path, store: Store) -> None:
-    path = tmp_path / "m.bin"
-    path.write_bytes(SMALL.replace(WORDS[4].encode() + b"\0", b"\xff" + b"\0", 1))
-    with pytest.raises(BadInput, match=r"m\.bin row 5: the id is not valid UTF-8"):
-        store.create_table("words").load(path)
 
 
 def test_vec_with_a_wrong_count(tmp_path: Path) -> None:

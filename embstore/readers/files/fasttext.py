@@ -188,8 +188,7 @@ def _dictionary(
     for found, data in _entries(stream, entries, name):
         texts.append(pa.array(found, pa.binary()))
         facts.append(np.frombuffer(data, _ENTRY))
-    # Not checked for being UTF-8 here: the ids of any source are, with their row.
-    keys, table = pa.concat_arrays(texts).view(pa.string()), np.concatenate(facts)
+    keys, table = _texts(pa.concat_arrays(texts), name), np.concatenate(facts)
     if not np.array_equal(table["label"] != 0, np.arange(entries) >= words):
         raise BadInput(
             f"{name} does not list its {words} words before its {labels} labels: it is damaged",
@@ -197,6 +196,20 @@ def _dictionary(
         )
     counts = pa.array(table["count"].astype(np.int64))
     return keys.slice(0, words), keys.slice(words), counts
+
+
+def _texts(words: pa.Array, name: str) -> pa.Array:
+    try:
+        return words.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        given = enumerate(words.to_pylist(), 1)
+        row = next(i for i, word in given if word.decode("utf-8", "ignore").encode() != word)
+        raise BadInput(
+            f"{name} row {row}: the word is not valid UTF-8: the file is damaged, or was trained on"
+            " another encoding",
+            source=name,
+            row=row,
+        ) from error
 
 
 def _entries(stream: Any, entries: int, name: str) -> Iterator[tuple[list[bytes], bytes]]:

@@ -68,9 +68,8 @@ def open_gensim(model: Any, wanted: Wanted) -> Opened:
     params = public({name: settings[name] for name in _PARAMS if name in settings})
     if hasattr(model, "dv"):
         params["dm"] = not model.sg
-    metrics = {}
-    if getattr(model, "compute_loss", False):
-        metrics["running_training_loss"] = float(model.running_training_loss)
+    losing = getattr(model, "compute_loss", False)
+    metrics = {"running_training_loss": model.running_training_loss} if losing else {}
     return open_matrices(
         kind.__name__,
         matrices,
@@ -79,7 +78,7 @@ def open_gensim(model: Any, wanted: Wanted) -> Opened:
         default="docs" if hasattr(model, "dv") else "input",
         trainer=f"{kind.__module__.split('.')[0]}.{kind.__name__}",
         params={**params, **_library(model)},
-        metrics=metrics,
+        metrics=public(metrics),
     )
 
 
