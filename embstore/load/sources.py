@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -104,6 +105,8 @@ class _Counted:
 
 def _apart(ids: object) -> Ids | None:
     """Return ids that are in none of several sources; a text is a file's name if there is one."""
+    if isinstance(ids, str) and Path(ids).is_dir():
+        return None
     try:
         found = outside_ids(ids, ())
     except NotFound:

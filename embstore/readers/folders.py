@@ -6,11 +6,11 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -71,7 +71,7 @@ def files_of(given: str | os.PathLike[str]) -> list[str | Part]:
     if scheme in {"http", "https"}:
         return [name]
     if scheme is None or scheme == "file":
-        found = _local(name if scheme is None else unquote(name.split("://", 1)[1]))
+        found = _local(name if scheme is None else unquote(urlsplit(name).path))
     else:
         found = _remote(name)
     if found is None:
@@ -87,12 +87,10 @@ def _local(name: str) -> tuple[str, list[str]] | None:
     if Path(path).exists() or not _MAGIC.search(path):
         return None
     matches = glob.glob(path, recursive=True)  # noqa: PTH207 (likewise)
-    files = [
+    files = {
         each for match in matches for each in (_walk(match) if Path(match).is_dir() else [match])
-    ]
-    if not files:
-        raise NotFound(f"{name}: no file matches")
-    return _root(path), files
+    }
+    return _root(path), _matching(files, _root(path), name)
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -124,12 +122,9 @@ def _remote(url: str) -> tuple[str, list[str]] | None:
     files = [each.path for each in infos if each.type == fs.FileType.File]
     if wild:
         files = [each for each in files if _matches(each.split("/"), path.split("/"))]
-        if not files:
-            raise NotFound(f"{name}: no file matches")
+        files = _matching(files, base, name)
     else:
-        below = len(base) + 1
-        files = [each for each in files if not any(map(_hidden, each[below:].split("/")))]
-        _checked(files, name)
+        files = _checked(_plain(files, base), name)
     if not bare.endswith(path):
         raise BadInput(f"{name}: no URLs can be made of its files; give them one by one")
     start = bare[: len(bare) - len(path)]
@@ -157,6 +152,20 @@ def _root(pattern: str) -> str:
 
 def _hidden(name: str) -> bool:
     return name.startswith((".", "_"))
+
+
+def _plain(files: Iterable[str], root: str) -> list[str]:
+    """Leave out what is hidden, or in a hidden folder, below the root."""
+    below = len(root.rstrip("/")) + 1 if root else 0
+    return [each for each in files if not any(map(_hidden, each[below:].split("/")))]
+
+
+def _matching(files: Iterable[str], root: str, name: str) -> list[str]:
+    """Leave out what is hidden, unless the glob asks for nothing else."""
+    found = _plain(files, root) or list(files)
+    if not found:
+        raise NotFound(f"{name}: no file matches")
+    return found
 
 
 def _checked(files: list[str], name: str) -> list[str]:

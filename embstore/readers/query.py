@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from .tables import opened_table
 # Rows by which the width of the others is judged.
 _FIRST = 64
 _LONGEST = 4000
+_POSTGRES_URL = re.compile(r"\s*postgres(?:ql)?(?:\+\w+)?://")
 _OTHERWISE = "mend the query and load again"
 
 
@@ -95,8 +97,7 @@ def read_query(query: Query) -> pa.Table:
 
 
 def _run(query: Query, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    own = query.url.strip().startswith(("postgresql:", "postgres:", "postgresql+psycopg"))
-    schema, batches = (_postgres if own else _other)(query, held)
+    schema, batches = (_postgres if _POSTGRES_URL.match(query.url) else _other)(query, held)
 
     def checked() -> Iterator[pa.RecordBatch]:
         with reading(query.name, "rows", _OTHERWISE):
@@ -116,11 +117,16 @@ def _shown(url: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        if url.strip().startswith("postgres"):
-            return str(postgres.parse(url))
+        if _POSTGRES_URL.match(url):
+            return str(_address(url))
         return make_url(url).set(password=None, query={}).render_as_string()
     except (ArgumentError, ConnectionFailed):
         return "a database"
+
+
+def _address(url: str) -> postgres.Address:
+    """Return the address of a Postgres, whatever driver SQLAlchemy would have taken."""
+    return postgres.parse(_POSTGRES_URL.sub("postgresql://", url))
 
 
 def _step(rows: int, size: int) -> int:
@@ -235,7 +241,7 @@ _RAW = ("vector", "halfvec", "_float4", "_float8", "_int2", "_int4", "_int8")
 
 
 def _postgres(query: Query, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    connection = held.enter_context(postgres.connect(postgres.parse(query.url), autocommit=False))
+    connection = held.enter_context(postgres.connect(_address(query.url), autocommit=False))
     connection.read_only = True
     found = connection.execute(
         "SELECT oid, typname FROM pg_type WHERE typname = ANY(%s)", (list(_POSTGRES),)

@@ -100,7 +100,7 @@ def test_the_main_job(cli: Command, vectors: Path, tmp_path: Path) -> None:
         (["nearest", "items", "--id", "1", "-k", "x"], 2, "not a valid integer"),
         (["nearest", "items", "--vector", "{"], 2, "no JSON array"),
         (["load", "items", "nothing.parquet"], 1, "nothing.parquet: there is no such file"),
-        (["load", "items"], 2, "Missing argument"),
+        (["load", "items"], 2, "give FILE"),
         (["load", "items", "x", "--param", "a"], 2, "not NAME=VALUE"),
         (["load", "Items", "x"], 1, "'Items' is no table name"),
         (["load", "items", "/dev/null"], 1, "no regular file"),

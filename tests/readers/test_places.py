@@ -88,9 +88,9 @@ def test_a_folder_is_one_version(store: Store, tmp_path: Path) -> None:
     assert [Path(each["name"]).name for each in version.source["parts"]] == [
         f"part-{i}.parquet" for i in range(3)
     ]
-    again = items.load(tmp_path / "v" / "**" / "part-*.parquet", index="none")
+    for glob in ("v/**", "v/*", "v/**/part-*.parquet"):
+        assert items.load(tmp_path / glob, index="none").checksum == version.checksum
     some = items.load(tmp_path / "v" / "deep" / "part-[01].parquet", index="none")
-    assert again.checksum == version.checksum
     assert some.rows == 20
 
 
@@ -113,6 +113,8 @@ def test_a_name_with_stars_is_that_file(tmp_path: Path) -> None:
     path = tmp_path / "a[1].npy"
     path.write_bytes(npy(VECTORS))
     assert files_of(path) == [str(path)]
+    (tmp_path / "_hidden.npy").write_bytes(npy(VECTORS))
+    assert files_of(tmp_path / "_h*.npy") == [str(tmp_path / "_hidden.npy")]
     assert files_of("https://host/a*.npy") == ["https://host/a*.npy"]
 
 
@@ -662,6 +664,7 @@ def test_queries_that_cannot_be_loaded(
 def test_databases_that_do_not_answer(tmp_path: Path) -> None:
     for url, says in (
         (f"postgresql://me:secret@127.0.0.1:{free_port()}/d", "no server listens there"),
+        (f"postgres+asyncpg://me:secret@127.0.0.1:{free_port()}/d", "no server listens there"),
         (f"sqlite:///{tmp_path}/nothing.db", "nothing.db: there is no such file"),
         ("nodb://me:secret@h/d", "needs a driver that is not installed"),
         ("mysql+nodriver://me:secret@h/d", "needs a driver that is not installed"),
