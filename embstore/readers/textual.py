@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,14 +169,16 @@ class _Tolerant:
     ) -> None:
         self._place = Place(name, dialect.unit, 1 + dialect.skip)
         self._dialect, self._types, self._sieve = dialect, types, sieve
-        self._ragged: list[int] = []  # rows from 0, ascending
-        self._failed: Exception | None = None
+        # Rows of another length: what the parser has met, in a thread that reads ahead, and which
+        # of them (from 0, ascending) are noted.
+        self._met: deque[tuple[int, str]] = deque()
+        self._noted: list[int] = []
 
     def open(self, stream: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         repaired = _Repaired(stream)
         texts = dict.fromkeys(self._types, pa.string())
-        with self._located():
-            reader = csv.open_csv(repaired, *_options(self._dialect, texts, self._handle))
+        with _located(self._place.source, self._dialect, []):
+            reader = csv.open_csv(repaired, *_options(self._dialect, texts, self._meet))
         schema = pa.schema([(each, self._types[each]) for each in reader.schema.names])
         return schema, self._blocks(reader, repaired, self._sieve.schema(schema))
 
@@ -189,39 +192,30 @@ class _Tolerant:
 
         whole = 0  # rows with as many fields as there are columns
         while True:
-            with self._located():
+            with _located(self._place.source, self._dialect, []):
                 block = next(reader, None)
+            self._note()
             if block is None:
                 return
-            rows = _without(self._ragged, whole, block.num_rows)
+            rows = _without(self._noted, whole, block.num_rows)
             whole += block.num_rows
             block = block.append_column(schema.field(ROW), pa.array(rows))
             typed = self._sieve.sift(block, self._place, 0, convert)
             self._sieve.unparsed += block.num_rows - typed.num_rows
             yield typed
 
-    def _handle(self, row: Any) -> str:
-        """Note a row of another length; called by the parser, which hides what is raised here."""
+    def _meet(self, row: Any) -> str:
         at = row.number - self._dialect.header - self._place.first
         problem = f"{row.actual_columns} fields where {row.expected_columns} are expected"
-        try:
-            self._sieve.refuse(self._place, at, None, problem, None)
-        except Exception as error:
-            self._failed = error
-            return "error"
-        self._ragged.append(at)
-        self._sieve.unparsed += 1
+        self._met.append((at, problem))
         return "skip"
 
-    @contextmanager
-    def _located(self) -> Iterator[None]:
-        try:
-            with _located(self._place.source, self._dialect, []):
-                yield
-        except BadInput:
-            if self._failed is not None:
-                raise self._failed from None
-            raise
+    def _note(self) -> None:
+        while self._met:
+            at, problem = self._met.popleft()
+            self._noted.append(at)
+            self._sieve.unparsed += 1
+            self._sieve.refuse(self._place, at, None, problem, None)
 
 
 def _without(gone: Sequence[int], at: int, count: int) -> NDArray[np.int64]:

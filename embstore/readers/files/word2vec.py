@@ -113,7 +113,7 @@ def _batches(blocks: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
 
 
 def counted(
-    batches: Iterable[pa.RecordBatch], declared: int, name: str, sieve: Sieve
+    batches: Iterable[pa.RecordBatch], declared: int, name: str, sieve: Sieve | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Pass on the batches; refuse another number of rows than the header declares.
 
@@ -125,7 +125,7 @@ def counted(
     for batch in batches:
         rows += batch.num_rows
         yield batch
-    rows += sieve.unparsed
+    rows += sieve.unparsed if sieve else 0
     if rows != declared:
         raise BadInput(
             f"{name} declares {declared} vectors and holds {rows}: it is truncated or its header is"
