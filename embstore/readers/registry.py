@@ -124,6 +124,7 @@ _OBJECTS: tuple[str, ...] = (
     "sklearn",
     "factorization",
     "torch",
+    "keras",
 )
 
 
