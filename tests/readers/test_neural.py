@@ -258,7 +258,8 @@ def test_torch_that_does_not_tell_where_tensors_are(
     def without_place(*given: Any, **how: Any) -> Any:
         found = load(*given, **how)
         for each in found.values():
-            vars(each.untyped_storage()).pop("_checkpoint_offset", None)
+            if each.is_meta:
+                each.untyped_storage()._checkpoint_offset = None
         return found
 
     monkeypatch.setattr(torch, "load", without_place)
@@ -286,3 +287,254 @@ def test_nothing_in_a_torch_file_runs(tmp_path: Path, legacy: bool) -> None:
     assert not canary.exists()
     torch.save(MODEL, path, **how)
     refused(path, r"test_neural\.Factorization.*state_dict")
+
+
+def rezipped(path: Path, **changed: bytes) -> None:
+    """Write an archive again, some members otherwise, ``pkl`` for ``data.pkl``."""
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, changed.get(name.rpartition(".")[2].rpartition("/")[2], data))
+
+
+def small_torch(path: Path) -> None:
+    torch.save({"x": torch.ones(4, 3)}, path)
+
+
+def script(path: Path) -> None:
+    torch.jit.script(nn.Embedding(4, 2)).save(path)
+
+
+def compressed(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", pickle.dumps({}))
+        archive.writestr("m/data/0", bytes(10_000))
+
+
+def big_endian(path: Path) -> None:
+    small_torch(path)
+    rezipped(path, byteorder=b"big")
+
+
+def shorter_storage(path: Path) -> None:
+    small_torch(path)
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith("data.pkl"))
+        damaged = archive.read(name).replace(b"K\x0c", b"K\x0d", 1)  # 13 numbers instead of 12
+    rezipped(path, pkl=damaged)
+
+
+def cut(path: Path) -> None:
+    small_torch(path)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def legacy_cut(path: Path) -> None:
+    torch.save({"x": torch.ones(4, 3)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def many_members(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(10_001):
+            archive.writestr(f"m/data/{number}", b"")
+
+
+def endless(path: Path) -> None:
+    nest: Any = []
+    for _ in range(60):
+        nest = [nest, nest]
+    torch.save(nest, path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (script, "is a TorchScript program"),
+        (compressed, "is compressed inside"),
+        (big_endian, "big-endian"),
+        (shorter_storage, "not where its pickle says"),
+        (cut, "File is not a zip file"),
+        (legacy_cut, "cannot be read as a PyTorch file"),
+        (many_members, "has 10001 members"),
+        (endless, "more than 100000 values"),
+        (lambda path: torch.save(torch.ones(1).expand(9, 3), path), "overlap"),
+        (lambda path: torch.save({"epoch": 3}, path), "vectors are not there"),
+        (lambda path: torch.save(torch.ones(3), path), "vectors are not there"),
+        (lambda path: torch.save(MODEL.state_dict(), path), "could be 'user_embedding', 'item_e"),
+        (lambda path: path.write_bytes(pickle.dumps([1.0])), "is a pickle"),
+        (lambda path: path.write_bytes(b"\0" * 100), "cannot be read as a PyTorch file"),
+    ],
+)
+def test_bad_torch_files(tmp_path: Path, write: Callable[[Path], None], says: str) -> None:
+    path = tmp_path / "model.pt"
+    write(path)
+    refused(path, says)
+
+
+def test_torch_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_torch(tmp_path / "m.pt")
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
+    with pytest.raises(MissingPackage, match="torch 2.10 or later"):
+        opened(tmp_path / "m.pt", ids="row-number")
+
+
+def test_torch_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(torch.ones(200_000, 8), path)
+    with (
+        pytest.raises(BadInput, match=r"m\.pt changed while it was read"),
+        open_source(path, Wanted(ids="row-number")) as found,
+    ):
+        next(found.batches)
+        os.truncate(path, 1 << 20)
+        list(found.batches)
+
+
+# --- ONNX
+
+
+def onnx_model(path: Path, *initializers: Any, **how: Any) -> None:
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    whole = make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    index = make.make_tensor_value_info("i", onnx.TensorProto.INT64, [None])
+    node = make.make_node("Gather", ["items.weight", "i"], ["y"])
+    graph = make.make_graph([node], "tower", [index], [whole], initializer=initializers)
+    model = make.make_model(graph, producer_name="pytorch", producer_version="2.13")
+    make.set_model_props(model, {"epochs": "3"})
+    onnx.save(model, path, **how)
+
+
+def tensor(name: str, kind: str, values: Any, raw: bool) -> Any:
+    onnx = pytest.importorskip("onnx")
+    number = getattr(onnx.TensorProto, kind)
+    if raw:
+        values = values.astype(onnx.helper.tensor_dtype_to_np_dtype(number))
+        return onnx.numpy_helper.from_array(values, name)
+    return onnx.helper.make_tensor(name, number, values.shape, values.ravel())
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("FLOAT", "f4"), ("DOUBLE", "f8"), ("FLOAT16", "f2"), ("BFLOAT16", "f4"), ("INT8", "f4")],
+)
+def test_onnx_initializers(tmp_path: Path, kind: str, dtype: str, raw: bool) -> None:
+    base = np.round(clusters(70_000 if raw else 50, 4) * 16) / 4  # which bfloat16 can hold
+    base = np.clip(np.round(base), -100, 100) if kind == "INT8" else base
+    names = np.arange(len(base)) - 7
+    path = tmp_path / "model"  # found by content
+    onnx_model(
+        path, tensor("items.weight", kind, base, raw), tensor("item_ids", "INT64", names, raw)
+    )
+    for name in ("items", "items.weight", None):
+        found, keys, vectors = opened(path, vectors=name)
+        np.testing.assert_array_equal(vectors, base)
+        assert vectors.dtype == dtype
+        assert keys == names.tolist()
+    assert (found.trainer, found.params["producer_version"]) == ("pytorch", "2.13")
+    assert (found.params["graph"], found.params["epochs"]) == ("tower", "3")
+    assert int(str(found.params["opset"])) > 10
+
+
+def external(path: Path) -> None:
+    items = tensor("items.weight", "FLOAT", clusters(50, 4), True)
+    onnx_model(path, items, save_as_external_data=True, location="data.bin", size_threshold=0)
+
+
+def test_onnx_data_beside_the_model(tmp_path: Path) -> None:
+    external(tmp_path / "m.onnx")
+    _, _, vectors = opened(tmp_path / "m.onnx", ids="row-number")
+    np.testing.assert_array_equal(vectors, clusters(50, 4))
+    # As the cache of the Hugging Face hub keeps it.
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for name in ("m.onnx", "data.bin"):
+        (tmp_path / name).rename(tmp_path / "blobs" / f"{name}-hash")
+        (tmp_path / "snapshot" / name).symlink_to(tmp_path / "blobs" / f"{name}-hash")
+    _, _, vectors = opened(tmp_path / "snapshot" / "m.onnx", ids="row-number")
+    np.testing.assert_array_equal(vectors, clusters(50, 4))
+
+
+def edited(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+
+
+def outside(path: Path) -> None:
+    external(path)
+    edited(path, b"data.bin", b"../d.bin")
+    (path.parent.parent / "d.bin").write_bytes(bytes(800))
+
+
+def linked(path: Path) -> None:
+    external(path)
+    target = path.parent.parent / "secret.bin"
+    (path.parent / "data.bin").rename(target)
+    (path.parent / "data.bin").symlink_to(target)
+
+
+def absent(path: Path) -> None:
+    external(path)
+    (path.parent / "data.bin").unlink()
+
+
+def short(path: Path) -> None:
+    external(path)
+    os.truncate(path.parent / "data.bin", 700)
+
+
+def small_onnx(path: Path) -> None:
+    onnx_model(path, tensor("items.weight", "FLOAT", clusters(50, 4), True))
+
+
+def onnx_cut(path: Path) -> None:
+    small_onnx(path)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def wrong_shape(path: Path) -> None:
+    small_onnx(path)
+    edited(path, b"\x08\x32\x08\x04", b"\x08\x33\x08\x04")
+
+
+def junk(path: Path) -> None:
+    small_onnx(path)
+    path.write_bytes(path.read_bytes() + b"\xff" * 20)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (outside, r"'\.\./d\.bin', which is no file beside"),
+        (linked, "which is no file beside the model"),
+        (absent, "is not there or cannot be read"),
+        (short, "ends before the data of 'items.weight'"),
+        (onnx_cut, "ends .* bytes early"),
+        (wrong_shape, r"'items.weight' of shape \(51, 4\) has 800 bytes"),
+        (junk, "no ONNX model, or damaged"),
+        (lambda path: onnx_model(path), "has no initializers"),
+        (lambda path: path.write_bytes(b"\x08\x07" * 600_000), "more than 100"),
+        (lambda path: path.write_bytes(b"hello world"), "no ONNX model, or damaged"),
+    ],
+)
+def test_bad_onnx_files(tmp_path: Path, write: Callable[[Path], None], says: str) -> None:
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "m.onnx"
+    write(path)
+    refused(path, says)
+
+
+def test_onnx_data_that_change_while_they_are_read(tmp_path: Path) -> None:
+    external(tmp_path / "m.onnx")
+    with (
+        pytest.raises(BadInput, match=r"data\.bin changed while it was read"),
+        open_source(tmp_path / "m.onnx", Wanted(ids="row-number")) as found,
+    ):
+        next(found.batches)
+        os.utime(tmp_path / "data.bin", (1, 1))
+        list(found.batches)
