@@ -135,6 +135,7 @@ _OBJECTS: tuple[str, ...] = (
     "factorization",
     "torch",
     "gensim",
+    "keras",
 )
 
 

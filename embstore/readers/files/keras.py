@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ...optional import require
 from ..arrays import Rows
 from ..base import Opened, Wanted
 from ..facts import public
+from ..hdf5 import text_attribute
 from ..matrices import open_parameters
 from ..registry import Format, Needs
 from ..source import FREE_BYTES, MAX_RATIO, File, aside, read_exactly
@@ -95,11 +96,11 @@ def open_keras(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     if first_member(file.head()):
         weights, config, version = _unpacked(file.name, weights, held)
     root = held.enter_context(h5py.File(weights, "r"))
-    if "model_config" in root.attrs:
-        config = _parsed(_text(root, "model_config"), file.name)
-        version = _text(root, "keras_version")
+    tree = _Tree(h5py, weights, file.name)
+    if text := tree.text(root, "model_config"):
+        config, version = _parsed(text, file.name), tree.text(root, "keras_version")
     layers = dict(_layers(config))
-    tree = _Tree(h5py, weights, file.name, _older_names(config))
+    tree.older = _older_names(config)
     variables = list(tree.variables(root))
     names = _named(variables)
     arrays = {name: each.rows for name, each in names.items()}
@@ -142,23 +143,11 @@ def _unpacked(name: str, stream: Any, held: ExitStack) -> tuple[Any, Any, str | 
     return weights, texts.get("config.json", {}), version
 
 
-def _parsed(text: str | bytes | None, name: str) -> Any:
+def _parsed(text: str | bytes, name: str) -> Any:
     try:
-        return json.loads(text or "{}")
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{name}: the model's configuration is damaged", source=name) from error
-
-
-def _text(item: Any, attribute: str) -> str | None:
-    """Return an attribute that is a text."""
-    if attribute not in item.attrs:
-        return None
-    kept = item.attrs.get_id(attribute)
-    if kept.shape != () or kept.get_storage_size() > _MAX_TEXT:
-        return None
-    value = item.attrs[attribute]
-    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return value if isinstance(value, str) else None
 
 
 def _layers(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -193,21 +182,25 @@ class _Tree:
     h5py: Any
     stream: Any
     name: str
-    older: Mapping[str, str]
+    older: Mapping[str, str] = field(default_factory=dict)
     left: int = _MAX_OBJECTS
+
+    def text(self, item: Any, attribute: str) -> str | None:
+        """Return an attribute that is a text."""
+        return text_attribute(self.stream, self.h5py.h5o.get_info(item.id).addr, attribute)
 
     def variables(self, root: Any) -> Iterator[_Variable]:
         """Give the variables of all layers, without those of the optimizer."""
         for path, dataset in self._datasets(root, ()):
             inside = path[path[0] == "model_weights" :]
-            above = inside[:-1]
+            *above, _ = inside
             if not above:
                 continue
             group = layer = above[-1]
             if group == "vars" and len(above) > 1:
                 group = above[-2]
                 older = self.older.get("/".join(above[:-1]), group)
-                layer = _text(dataset.parent, "name") or older
+                layer = self.text(dataset.parent, "name") or older
             yield _Variable("/".join(inside), group, layer, self._rows(dataset, path))
 
     def _datasets(self, group: Any, above: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...errors import BadInput
+from ...errors import BadInput, EmbstoreError
 from ..arrays import Rows
 from ..base import Opened, Wanted
 from ..facts import public
@@ -212,7 +212,7 @@ class _Beside:
 
         Raises
         ------
-        BadInput, NotFound
+        BadInput
             When it is not in the model's own folder, or too short.
         """
         if called not in self._opened:
@@ -234,14 +234,22 @@ class _Beside:
                     source=self.model.name,
                     column=tensor,
                 )
-            data = File.find(path)
+            try:
+                data = File.find(path)
+            except EmbstoreError as error:
+                raise BadInput(
+                    f"{self.model.name}: the data of {tensor!r} are in {called!r} beside the model,"
+                    " which is not there or cannot be read: put it there",
+                    source=self.model.name,
+                    column=tensor,
+                ) from error
             self._opened[called] = data, _Message(data.stream(self.held), data.name)
         data, message = self._opened[called]
         if end > data.size:
             raise BadInput(
-                f"{data.name} ends before the data of {tensor!r}: it is truncated, or belongs to"
-                f" another model than {self.model.name}",
-                source=data.name,
+                f"{self.model.name}: {called!r} beside it ends before the data of {tensor!r}: it is"
+                " truncated, or another model's",
+                source=self.model.name,
                 column=tensor,
             )
         return message

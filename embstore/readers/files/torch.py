@@ -64,7 +64,7 @@ def open_torch(file: File, wanted: Wanted, held: ExitStack) -> Opened:
             f" {torch.__version__}: run pip install --upgrade 'torch>={floor}'"
         )
     # PyTorch's unpickler reads lines, which Arrow's files cannot.
-    stream = io.BufferedReader(file.seekable(held))
+    stream = held.enter_context(io.BufferedReader(file.seekable(held)))
     found = _Contents(file.name)
     if _LEGACY.match(file.head(16)):
         found.add("", _load(stream, file.name, "cpu"))
@@ -229,7 +229,7 @@ class _Contents:
             )
         if self.source is None or not tensor.dim():
             return tensor_rows(tensor)
-        self.located &= hasattr(storage, "_checkpoint_offset")
+        self.located &= getattr(storage, "_checkpoint_offset", None) is not None
         return self.source.rows(tensor)
 
 
