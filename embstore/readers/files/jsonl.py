@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,11 +12,15 @@ import pyarrow.json as json
 
 from ...errors import BadInput
 from ..base import Opened, Wanted
+from ..columns import check_valid
 from ..layout import is_text, is_vector
 from ..registry import Format
 from ..source import File
 from ..tables import chosen_columns, ids_beside, opened_table
 from ..textual import BLOCK
+
+# Arrow crashes where this is the first of its lines (apache/arrow#47409).
+_NULL = re.compile(rb"(\xef\xbb\xbf)?\s*null")
 
 
 def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -26,45 +29,30 @@ def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     A text stays a text, also where it looks like a date. A key that is there twice is an error.
     """
     schema = _schema(file, wanted)
-    batches = _blocks(_reader(_stream(file, held), file.name, schema), file.name)
+    batches = _blocks(file.stream(held), file.name, schema)
     return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("jsonl"))
 
 
 def read_jsonl(file: File) -> pa.Table:
     """Read a whole file, for attributes."""
     with ExitStack() as held:
-        schema = _texts(_reader(_stream(file, held), file.name, None).schema)
-        stream = _stream(file, held)
-        table = json.read_json(stream, json.ReadOptions(block_size=BLOCK), _parse(schema, "infer"))
-    table.validate(full=True)
-    return table
+        schema = _texts(_head(file).schema)
+        parts = list(_blocks(file.stream(held), file.name, schema, "infer"))
+    return pa.concat_tables(map(_table, parts), promote_options="permissive")
 
 
-def _parse(schema: pa.Schema | None, unexpected: str) -> Any:
-    return json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
-
-
-def _reader(stream: Any, name: str, schema: pa.Schema | None) -> Any:
-    parse = _parse(schema, "infer" if schema is None else "error")
-    read = json.ReadOptions(block_size=BLOCK)
-    try:
-        return json.open_json(stream, read, parse)
-    except pa.ArrowInvalid as error:
-        raise _located(error, name, 0) from error
+def _table(block: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([block])
 
 
 def _schema(file: File, wanted: Wanted) -> pa.Schema:
     """Return the first block's schema, with vectors of floats though that block has whole ones."""
-    with ExitStack() as held:
-        reader = _reader(_stream(file, held), file.name, None)
-        head = next((each for each in reader if each.num_rows), None)
-    if head is None:
-        raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
+    head = _head(file)
     schema = _texts(head.schema)
     head = pa.RecordBatch.from_arrays(
         [_column(head.column(i), each.type) for i, each in enumerate(schema)], schema=schema
     )
-    _check(head, file.name, 0)
+    check_valid(head, file.name, 0)
     outside = ids_beside(schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
     fields = []
@@ -75,6 +63,15 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
             kind = pa.float32() if len(chosen.vectors) > 1 else kind
         fields.append(pa.field(each.name, kind))
     return pa.schema(fields)
+
+
+def _head(file: File) -> pa.RecordBatch:
+    """Return the first block, which is not checked and whose types are inferred."""
+    with ExitStack() as held:
+        block = next(_parsed(file.stream(held), file.name, None, "infer"), None)
+    if block is None:
+        raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
+    return block
 
 
 def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -101,81 +98,60 @@ def _text(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _blocks(reader: Any, name: str) -> Iterator[pa.RecordBatch]:
-    """Pass on the blocks; Arrow looks neither at their text's encoding nor counts their rows."""
+def _blocks(
+    stream: Any, name: str, schema: pa.Schema, unexpected: str = "error"
+) -> Iterator[pa.RecordBatch]:
+    """Pass on the blocks; Arrow does not look at their text's encoding."""
     rows = 0
-    while True:
+    for block in _parsed(stream, name, schema, unexpected):
+        check_valid(block, name, rows)
+        rows += block.num_rows
+        yield block
+
+
+def _parsed(
+    stream: Any, name: str, schema: pa.Schema | None, unexpected: str
+) -> Iterator[pa.RecordBatch]:
+    """Parse some lines at a time.
+
+    Arrow's own reader of streams goes on in a thread when nobody wants the rest, does not count
+    the rows of its blocks, and has no way to look at a block before it crashes.
+    """
+    parse = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
+    rows = 0
+    for lines in _lines(stream):
+        if _NULL.match(lines):
+            raise BadInput(
+                f"{name} row {rows + 1} is null and no object; remove the row and load again",
+                source=name,
+                row=rows + 1,
+            )
+        # One block, so that an error tells its row among these lines.
+        read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         try:
-            block = next(reader, None)
+            if len(lines) > BLOCK and b"\n" not in lines:
+                raise pa.ArrowInvalid(f"a line is longer than {BLOCK} bytes")
+            table = json.read_json(pa.BufferReader(lines), read, parse)
         except pa.ArrowInvalid as error:
             raise _located(error, name, rows) from error
-        if block is None:
-            return
-        _check(block, name, rows)
-        rows += block.num_rows
-        if block.num_rows:
+        for block in table.to_batches():
+            rows += block.num_rows
             yield block
 
 
-def _check(block: pa.RecordBatch, name: str, rows: int) -> None:
-    try:
-        block.validate(full=True)
-    except pa.ArrowInvalid as error:
-        for row in range(block.num_rows):
-            try:
-                block.slice(row, 1).validate(full=True)
-            except pa.ArrowInvalid:
-                raise BadInput(
-                    f"{name} row {rows + row + 1}: a text is not valid UTF-8; mend or remove the"
-                    " row and load again",
-                    source=name,
-                    row=rows + row + 1,
-                ) from error
-        raise
-
-
-class _Lines(io.RawIOBase):
-    """The file for Arrow, which crashes where a block begins with null (apache/arrow#47409)."""
-
-    # Two, because a search that begins with one certain byte is the fastest.
-    _NULL = tuple(re.compile(each + rb"[ \t\r\n\xef\xbb\xbf]*null") for each in (rb"\n", rb"\r"))
-    _CUT = re.compile(rb"[\r\n][ \t\r\n\xef\xbb\xbf]*(n(u(l)?)?)?\Z")
-
-    def __init__(self, stream: Any, name: str) -> None:
-        super().__init__()
-        self._stream, self._name = stream, name
-        self._before, self._line = b"\n", 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes, and refuse a line that is null.
-
-        Raises
-        ------
-        BadInput
-        """
-        data = bytes(self._stream.read(size))
-        seen = self._before + data
-        for each in self._NULL:
-            if found := each.search(seen):
-                line = self._line + seen.count(b"\n", 0, found.end())
-                raise BadInput(
-                    f"{self._name} line {line} holds null and no object; remove the line and load"
-                    " again",
-                    source=self._name,
-                    row=line,
-                )
-        cut = self._CUT.search(seen, max(0, len(seen) - 100))
-        self._before = cut[0] if cut else b""
-        self._line += seen.count(b"\n") - self._before.count(b"\n")
-        return data
-
-
-def _stream(file: File, held: ExitStack) -> _Lines:
-    return _Lines(file.stream(held), file.name)
+def _lines(stream: Any) -> Iterator[bytes]:
+    """Give about ``BLOCK`` bytes of whole lines at a time; more without a newline is no line."""
+    rest = b""
+    while data := stream.read(BLOCK):
+        end = data.rfind(b"\n") + 1
+        if end or len(rest) > BLOCK:
+            lines, rest = rest + data[:end], data[end:]
+            if not lines.isspace():
+                yield lines
+        else:
+            rest += data
+    if rest and not rest.isspace():
+        yield rest
 
 
 def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:
@@ -183,9 +159,7 @@ def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:
     match = re.search(r"in row ([0-9]+)$", reason)
     row = rows + int(match[1]) + 1 if match else None
     place = f"{name} row {row}" if row else f"{name}, after row {rows}," if rows else name
-    if "straddl" in reason:
-        reason = f"a line is longer than {BLOCK} bytes"
-    elif match:
+    if match:
         reason = reason[: match.start()].rstrip(" .")
     return BadInput(
         f"{place} cannot be read as JSON lines: {reason}; mend or remove the row (each field must"
