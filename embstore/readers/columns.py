@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import BadInput
 from .base import EMBEDDING, ID, Ids, batch_rows, check_count, count_mismatch
 from .layout import Layout, is_text, is_vector
 from .sieve import BadRows, Place, Sieve, failing, row_numbers
@@ -193,6 +194,48 @@ def even(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatc
         count += batch.num_rows
     if held:
         yield pa.concat_batches(held) if len(held) > 1 else held[0]
+
+
+def check_valid(batch: pa.RecordBatch, name: str, rows: int) -> None:
+    """Refuse what Arrow takes on trust otherwise, to the point of a crash.
+
+    Parameters
+    ----------
+    rows : int
+        How many rows come before.
+
+    Raises
+    ------
+    BadInput
+        Naming the row whose text is no UTF-8.
+    ArrowInvalid
+        When it is damaged in another way.
+    """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        first, count = 0, batch.num_rows
+        while count > 1:
+            half = count // 2
+            if _is_valid(batch.slice(first, half)):
+                first, half = first + half, count - half
+            count = half
+        raise BadInput(
+            f"{name} row {rows + first + 1}: a text is not valid UTF-8; mend or remove the row and"
+            " load again",
+            source=name,
+            row=rows + first + 1,
+        ) from error
+
+
+def _is_valid(batch: pa.RecordBatch) -> bool:
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _where(mask: pa.BooleanArray) -> Any:

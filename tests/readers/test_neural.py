@@ -374,7 +374,7 @@ def test_bad_torch_files(tmp_path: Path, write: Callable[[Path], None], says: st
 def test_torch_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_torch(tmp_path / "m.pt")
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
-    with pytest.raises(MissingPackage, match="torch 2.10 or later"):
+    with pytest.raises(MissingPackage, match=r"torch 2\.10 or later"):
         opened(tmp_path / "m.pt", ids="row-number")
 
 

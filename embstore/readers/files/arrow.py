@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from ..base import Opened, Wanted
+from ..columns import check_valid
 from ..registry import Format
 from ..source import CHUNK, File
 from ..tables import opened_table
@@ -40,16 +41,17 @@ def _batches(file: File, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.Record
     if file.head(len(MAGIC)) == MAGIC:
         reader = ipc.open_file(_Patient(file.seekable(held)))
         return reader.schema, _checked(
-            reader.get_batch(i) for i in range(reader.num_record_batches)
+            (reader.get_batch(i) for i in range(reader.num_record_batches)), file.name
         )
     stream = ipc.open_stream(_Patient(file.stream(held)))
-    return stream.schema, _checked(iter(stream))
+    return stream.schema, _checked(iter(stream), file.name)
 
 
-def _checked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _checked(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
+    rows = 0
     for batch in batches:
-        # Offsets in the file are taken on trust otherwise, to the point of a crash.
-        batch.validate(full=True)
+        check_valid(batch, name, rows)
+        rows += batch.num_rows
         yield batch
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,12 +12,16 @@ import pyarrow.json as json
 
 from ...errors import BadInput
 from ..base import Opened, Wanted
+from ..columns import check_valid
 from ..layout import is_text, is_vector
 from ..registry import Format
 from ..sieve import Place, Sieve
 from ..source import File
 from ..tables import chosen_columns, ids_beside, opened_table
 from ..textual import BLOCK
+
+# Arrow crashes where this is the first of its lines (apache/arrow#47409).
+_NULL = re.compile(rb"(\xef\xbb\xbf)?\s*null")
 
 
 def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
@@ -30,48 +33,30 @@ def open_jsonl(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     if wanted.sieve.skips:
         batches = _tolerant(file.stream(held), file.name, schema, wanted.sieve)
     else:
-        batches = _blocks(_reader(_stream(file, held), file.name, schema), file.name)
+        batches = _blocks(file.stream(held), file.name, schema)
     return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("jsonl"))
 
 
 def read_jsonl(file: File) -> pa.Table:
     """Read a whole file, for attributes."""
     with ExitStack() as held:
-        schema = _texts(_reader(_stream(file, held), file.name, None).schema)
-        stream = _stream(file, held)
-        table = json.read_json(stream, json.ReadOptions(block_size=BLOCK), _parse(schema, "infer"))
-    table.validate(full=True)
-    return table
+        schema = _texts(_head(file).schema)
+        parts = list(_blocks(file.stream(held), file.name, schema, "infer"))
+    return pa.concat_tables(map(_table, parts), promote_options="permissive")
 
 
-def _parse(schema: pa.Schema | None, unexpected: str) -> Any:
-    return json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
-
-
-def _reader(stream: Any, name: str, schema: pa.Schema | None) -> Any:
-    parse = _parse(schema, "infer" if schema is None else "error")
-    read = json.ReadOptions(block_size=BLOCK)
-    try:
-        return json.open_json(stream, read, parse)
-    except pa.ArrowInvalid as error:
-        raise _located(error, name, 0) from error
+def _table(block: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([block])
 
 
 def _schema(file: File, wanted: Wanted) -> pa.Schema:
     """Return the first block's schema, with vectors of floats though that block has whole ones."""
-    with ExitStack() as held:
-        if wanted.sieve.skips:
-            head = _head(file.stream(held), file.name)
-        else:
-            reader = _reader(_stream(file, held), file.name, None)
-            head = next((each for each in reader if each.num_rows), None)
-    if head is None:
-        raise BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
+    head = _agreed(file) if wanted.sieve.skips else _head(file)
     schema = _texts(head.schema)
     head = pa.RecordBatch.from_arrays(
         [_column(head.column(i), each.type) for i, each in enumerate(schema)], schema=schema
     )
-    _check(head, file.name, 0)
+    check_valid(head, file.name, 0)
     outside = ids_beside(schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
     fields = []
@@ -82,6 +67,35 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
             kind = pa.float32() if len(chosen.vectors) > 1 else kind
         fields.append(pa.field(each.name, kind))
     return pa.schema(fields)
+
+
+def _head(file: File) -> pa.RecordBatch:
+    """Return the first block, which is not checked and whose types are inferred."""
+    with ExitStack() as held:
+        block = next(_parsed(file.stream(held), file.name, None, "infer"), None)
+    if block is None:
+        raise _no_rows(file)
+    return block
+
+
+def _agreed(file: File) -> pa.RecordBatch:
+    """Return the rows of the first block that agree on what their fields hold, or most of them."""
+    with ExitStack() as held:
+        lines = next(_lines(file.stream(held)), b"")
+    parts = [found for *_, found in _halves(lines, None, "infer")]
+    head = pa.table({})
+    for part in sorted((each for each in parts if isinstance(each, pa.Table)), key=len)[::-1]:
+        try:
+            head = pa.concat_tables([head, part], promote_options="permissive") if head else part
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            continue  # too few to say what a field holds
+    if not head.num_rows:
+        raise _no_rows(file)
+    return head.combine_chunks().to_batches()[0]
+
+
+def _no_rows(file: File) -> BadInput:
+    return BadInput(f"{file.name} holds no rows: there is nothing to load", source=file.name)
 
 
 def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -108,89 +122,54 @@ def _text(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _blocks(reader: Any, name: str) -> Iterator[pa.RecordBatch]:
-    """Pass on the blocks; Arrow looks neither at their text's encoding nor counts their rows."""
+def _blocks(
+    stream: Any, name: str, schema: pa.Schema, unexpected: str = "error"
+) -> Iterator[pa.RecordBatch]:
+    """Pass on the blocks; Arrow does not look at their text's encoding."""
     rows = 0
-    while True:
+    for block in _parsed(stream, name, schema, unexpected):
+        check_valid(block, name, rows)
+        rows += block.num_rows
+        yield block
+
+
+def _parsed(
+    stream: Any, name: str, schema: pa.Schema | None, unexpected: str
+) -> Iterator[pa.RecordBatch]:
+    """Parse some lines at a time.
+
+    Arrow's own reader of streams goes on in a thread when nobody wants the rest, does not count
+    the rows of its blocks, and has no way to look at a block before it crashes.
+    """
+    rows = 0
+    for lines in _lines(stream):
         try:
-            block = next(reader, None)
+            table = _parse(lines, schema, unexpected)
         except pa.ArrowInvalid as error:
             raise _located(error, name, rows) from error
-        if block is None:
-            return
-        _check(block, name, rows)
-        rows += block.num_rows
-        if block.num_rows:
+        for block in table.to_batches():
+            rows += block.num_rows
             yield block
 
 
-def _check(block: pa.RecordBatch, name: str, rows: int) -> None:
-    try:
-        block.validate(full=True)
-    except pa.ArrowInvalid as error:
-        for row in range(block.num_rows):
-            try:
-                block.slice(row, 1).validate(full=True)
-            except pa.ArrowInvalid:
-                raise BadInput(
-                    f"{name} row {rows + row + 1}: a text is not valid UTF-8; mend or remove the"
-                    " row and load again",
-                    source=name,
-                    row=rows + row + 1,
-                ) from error
-        raise
-
-
-class _Lines(io.RawIOBase):
-    """The file for Arrow, which crashes where a block begins with null (apache/arrow#47409)."""
-
-    # Two, because a search that begins with one certain byte is the fastest.
-    _NULL = tuple(re.compile(each + rb"[ \t\r\n\xef\xbb\xbf]*null") for each in (rb"\n", rb"\r"))
-    _CUT = re.compile(rb"[\r\n][ \t\r\n\xef\xbb\xbf]*(n(u(l)?)?)?\Z")
-
-    def __init__(self, stream: Any, name: str) -> None:
-        super().__init__()
-        self._stream, self._name = stream, name
-        self._before, self._line = b"\n", 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes, and refuse a line that is null.
-
-        Raises
-        ------
-        BadInput
-        """
-        data = bytes(self._stream.read(size))
-        seen = self._before + data
-        for each in self._NULL:
-            if found := each.search(seen):
-                line = self._line + seen.count(b"\n", 0, found.end())
-                raise BadInput(
-                    f"{self._name} line {line} holds null and no object; remove the line and load"
-                    " again",
-                    source=self._name,
-                    row=line,
-                )
-        cut = self._CUT.search(seen, max(0, len(seen) - 100))
-        self._before = cut[0] if cut else b""
-        self._line += seen.count(b"\n") - self._before.count(b"\n")
-        return data
-
-
-def _stream(file: File, held: ExitStack) -> _Lines:
-    return _Lines(file.stream(held), file.name)
+def _parse(lines: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
+    """Parse whole lines; raises ArrowInvalid, which mostly tells the row among them."""
+    if _NULL.match(lines):
+        raise pa.ArrowInvalid("null is no object in row 0")
+    if len(lines) > BLOCK and b"\n" not in lines:
+        raise pa.ArrowInvalid(f"a line is longer than {BLOCK} bytes")
+    # One block: its end inside a line would be an error.
+    read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    parse = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
+    return json.read_json(pa.BufferReader(lines), read, parse)
 
 
 def _tolerant(stream: Any, name: str, schema: pa.Schema, sieve: Sieve) -> Iterator[pa.RecordBatch]:
     """Parse what can be parsed; the rows that are left out are noted as lines' rows."""
     place, rows = Place(name), 0
-    for block in _whole_lines(stream, name):
+    for lines in _lines(stream):
         begin = rows
-        for at, count, found in _parsed(block, _parse(schema, "error")):
+        for at, count, found in _halves(lines, schema, "error"):
             if isinstance(found, pa.Table):
                 columns = [found.column(each).combine_chunks() for each in schema.names]
                 batch = pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -201,53 +180,32 @@ def _tolerant(stream: Any, name: str, schema: pa.Schema, sieve: Sieve) -> Iterat
             rows = begin + at + count
 
 
-def _head(stream: Any, name: str) -> pa.RecordBatch | None:
-    """Return the rows of the first block that agree on what their fields hold, or most of them."""
-    block = next(_whole_lines(stream, name), b"")
-    parts = [found for *_, found in _parsed(block, _parse(None, "infer"))]
-    head = pa.table({})
-    for part in sorted((each for each in parts if isinstance(each, pa.Table)), key=len)[::-1]:
-        try:
-            head = pa.concat_tables([head, part], promote_options="permissive") if head else part
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            continue  # too few to say what a field holds
-    return head.combine_chunks().to_batches()[0] if head.num_rows else None
-
-
-def _whole_lines(stream: Any, name: str) -> Iterator[bytes]:
-    """Give blocks that end where a line does."""
-    rest = b""
-    while chunk := stream.read(BLOCK):
-        lines, _, rest = (rest + chunk).rpartition(b"\n")
-        if len(rest) > BLOCK:
-            raise BadInput(
-                f"{name}: a line is longer than {BLOCK} bytes; mend or remove it and load again",
-                source=name,
-            )
-        if lines.strip():
-            yield lines
-    if rest.strip():
-        yield rest
-
-
-def _parsed(block: bytes, parse: Any) -> Iterator[tuple[int, int, pa.Table | str]]:
-    """Parse a block, or its halves: gives the first row, how many, and they or what is wrong.
+def _halves(
+    lines: bytes, schema: pa.Schema | None, unexpected: str
+) -> Iterator[tuple[int, int, pa.Table | str]]:
+    """Parse lines, or their halves: gives the first row, how many, and they or what is wrong.
 
     Arrow stops at the first bad row. Empty lines are no rows.
     """
+
+    def parsed(part: bytes) -> pa.Table:
+        table = _parse(part, schema, unexpected)
+        table.validate(full=True)
+        return table
+
     try:
-        table = _strict(block, parse)
+        table = parsed(lines)
     except pa.ArrowInvalid:
-        lines = [each for each in block.split(b"\n") if each.strip()]
+        each_line = [each for each in lines.split(b"\n") if each.strip()]
     else:
         yield 0, table.num_rows, table
         return
-    waiting = [(0, len(lines))]
+    waiting = [(0, len(each_line))]
     while waiting:
         at, count = waiting.pop()
         half = count // 2
         try:
-            table = _strict(b"\n".join(lines[at : at + count]), parse)
+            table = parsed(b"\n".join(each_line[at : at + count]))
             if table.num_rows != count:
                 raise pa.ArrowInvalid("it is not one object")
             yield at, count, table
@@ -258,14 +216,6 @@ def _parsed(block: bytes, parse: Any) -> Iterator[tuple[int, int, pa.Table | str
                 waiting += [(at + half, count - half), (at, half)]
 
 
-def _strict(lines: bytes, parse: Any) -> pa.Table:
-    # One block, as large as it must be: a block's end inside a line would be another error.
-    read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
-    table = json.read_json(pa.BufferReader(lines), read, parse)
-    table.validate(full=True)
-    return table
-
-
 def _reason(error: pa.ArrowInvalid) -> str:
     reason = " ".join(str(error).split()).removeprefix("JSON parse error: ")
     if "UTF8" in reason:
@@ -273,14 +223,27 @@ def _reason(error: pa.ArrowInvalid) -> str:
     return "it cannot be read as JSON: " + re.sub(r" in row [0-9]+$", "", reason).rstrip(" .")
 
 
+def _lines(stream: Any) -> Iterator[bytes]:
+    """Give about ``BLOCK`` bytes of whole lines at a time; more without a newline is no line."""
+    rest = b""
+    while data := stream.read(BLOCK):
+        end = data.rfind(b"\n") + 1
+        if end or len(rest) > BLOCK:
+            lines, rest = rest + data[:end], data[end:]
+            if not lines.isspace():
+                yield lines
+        else:
+            rest += data
+    if rest and not rest.isspace():
+        yield rest
+
+
 def _located(error: pa.ArrowInvalid, name: str, rows: int) -> BadInput:
     reason = " ".join(str(error).split()).removeprefix("JSON parse error: ")
     match = re.search(r"in row ([0-9]+)$", reason)
     row = rows + int(match[1]) + 1 if match else None
     place = f"{name} row {row}" if row else f"{name}, after row {rows}," if rows else name
-    if "straddl" in reason:
-        reason = f"a line is longer than {BLOCK} bytes"
-    elif match:
+    if match:
         reason = reason[: match.start()].rstrip(" .")
     return BadInput(
         f"{place} cannot be read as JSON lines: {reason}; mend or remove the row (each field must"

@@ -20,7 +20,7 @@ from ..arrays import matrix_batches, matrix_schema
 from ..base import Opened, Picked, RowNumbers, Wanted, batch_rows, check_count
 from ..ids import outside_ids
 from ..registry import Format
-from ..source import CHUNK, File
+from ..source import CHUNK, File, read_exactly
 from ..textual import Dialect, open_text
 
 _GLOBAL, _LINEAR, _PAIRWISE = b"#global bias", b"#unary interactions", b"#pairwise interactions"
@@ -39,9 +39,11 @@ def open_libfm(file: File, wanted: Wanted, held: ExitStack) -> Opened:
             " out",
             source=file.name,
         )
-    stream = io.BufferedReader(file.stream(held), CHUNK)
-    mean, biases, lines = _biases(stream, file.name)
-    first = stream.readline(CHUNK)
+    with ExitStack() as meanwhile:
+        beginning = io.BufferedReader(file.stream(meanwhile), CHUNK)
+        mean, biases, lines = _biases(beginning, file.name)
+        start = beginning.tell()
+        first = beginning.readline(CHUNK)
     dim, trailing = len(first.split()), first.rstrip(b"\r\n").endswith(b" ")
     if not 1 <= dim <= MAX_DIM:
         raise BadInput(
@@ -67,7 +69,11 @@ def open_libfm(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         nulls=(),
     )
     types = {f"v{i}": pa.float32() for i in range(dim)} | {"end": pa.string()}
-    _, parsed = open_text(_Rest(first, stream), file.name, dialect, types)
+    # Arrow reads ahead in a thread, which must not need Python to go on: a stream of its own.
+    stream = file.stream(held)
+    for at in range(0, start, CHUNK):
+        read_exactly(stream, min(CHUNK, start - at), file.name)
+    _, parsed = open_text(stream, file.name, dialect, types)
     rows = None if biases is None else len(biases)
     return Opened(
         file.name,
@@ -138,23 +144,6 @@ def _blocks(
             source=name,
         )
     check_count(name, seen, keys)
-
-
-class _Rest(io.RawIOBase):
-    """What follows the biases, its first line (which told the dim) put back."""
-
-    def __init__(self, first: bytes, stream: io.BufferedReader) -> None:
-        super().__init__()
-        self._first, self._stream = first, stream
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return as many bytes as asked for, fewer at the end."""
-        first, self._first = self._first, b""
-        return first + self._stream.read(max(0, size - len(first)) if size >= 0 else -1)
 
 
 FORMATS = (

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ...errors import BadInput
 from ..base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
+from ..columns import check_valid
 from ..layout import is_vector
 from ..registry import Format
 from ..source import CHUNK, File
@@ -51,6 +52,7 @@ def _counted(parquet: Any, name: str) -> Iterator[pa.RecordBatch]:
     """Give the rows; Arrow does not compare the footer's counts of them with each other."""
     rows, declared = 0, parquet.metadata.num_rows
     for batch in parquet.iter_batches(_rows(parquet), use_threads=False):
+        check_valid(batch, name, rows)
         rows += batch.num_rows
         yield batch
     if rows != declared:
