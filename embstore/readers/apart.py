@@ -22,7 +22,7 @@ from .source import FREE_BYTES, MAX_RATIO, File, read_exactly
 _SCRIPTS = Path(__file__).parent / "children"
 _LONGEST_LINE = 64 << 20
 # Rows of a block of texts, of which nobody knows the size before.
-_TEXTS = 4096
+_TEXTS = 1024
 # One more core would only make it start slower.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -129,6 +129,8 @@ class Apart:
     def _line(self) -> bytes:
         assert self._process.stdout is not None
         line = self._process.stdout.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise self._bomb("a block of texts")
         if not line.endswith(b"\n"):
             raise self._failed()
         return line

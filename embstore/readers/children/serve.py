@@ -9,6 +9,7 @@ The parser gets so much memory and no other file, whatever the first one refers 
 from __future__ import annotations
 
 import contextlib
+import encodings.ascii  # noqa: F401 (later it could not be opened any more)
 import json
 import os
 import resource
