@@ -40,7 +40,14 @@ class Apart:
         Whatever else the script says of the file.
     """
 
-    def __init__(self, file: File, script: str, memory: int, held: ExitStack) -> None:
+    def __init__(
+        self,
+        file: File,
+        script: str,
+        memory: int,
+        held: ExitStack,
+        ratio: int | None = MAX_RATIO,
+    ) -> None:
         """Start the process, which ``held`` stops.
 
         Parameters
@@ -49,13 +56,16 @@ class Apart:
             The module in ``children`` whose ``open_file`` parses.
         memory : int
             Bytes it may use.
+        ratio : int or None
+            Beyond so many times the file's size its arrays are no data; None where they may be.
 
         Raises
         ------
         BadInput
             When it cannot be parsed, or holds more than any data of its size.
         """
-        self._name, self._size = file.name, file.size
+        self._name, self._ratio = file.name, ratio
+        self._limit = None if ratio is None else max(FREE_BYTES, ratio * file.size)
         self._problems = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         path = file.local(held)
         aside = [int(path.name)] if file.packed else []
@@ -113,7 +123,7 @@ class Apart:
         while len(found) < rows:
             line = self._line()
             read += len(line)
-            if read > max(FREE_BYTES, MAX_RATIO * self._size):
+            if self._limit is not None and read > self._limit:
                 raise self._bomb(name)
             found += json.loads(line)
         return np.array(found, object)
@@ -148,12 +158,12 @@ class Apart:
         declared = kind.dtype.itemsize
         for each in kind.shape:
             declared *= each
-        if declared > max(FREE_BYTES, MAX_RATIO * self._size):
+        if self._limit is not None and declared > self._limit:
             raise self._bomb(name)
 
     def _bomb(self, name: str) -> BadInput:
         return BadInput(
-            f"{self._name}: {name} unpacks to more than {MAX_RATIO} times the file's size: it is"
+            f"{self._name}: {name} unpacks to more than {self._ratio or MAX_RATIO} times the file's size: it is"
             " refused as a decompression bomb",
             source=self._name,
             column=name,

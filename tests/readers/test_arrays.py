@@ -391,6 +391,14 @@ def test_faiss_ids_from_elsewhere(tmp_path: Path) -> None:
         opened(tmp_path / "flat", vectors="a")
 
 
+def test_faiss_codes_may_be_short(tmp_path: Path) -> None:
+    index = faiss.IndexLSH(2048, 16)  # two bytes that stand for 8 KB
+    index.add(np.ones((9000, 2048), "f4"))
+    faiss.write_index(index, str(tmp_path / "a.faiss"))
+    with open_source(tmp_path / "a.faiss") as found:
+        assert sum(each.num_rows for each in found.batches) == 9000
+
+
 def test_what_faiss_does_not_give(tmp_path: Path) -> None:
     path = tmp_path / "a.faiss"
     index_of("IVF8,PQ4x4fs", path)

@@ -48,7 +48,7 @@ class _Flat:
 def open_faiss(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open an index; its ids are those that it was given, else the row numbers.
 
-    Ids from elsewhere are those of the row numbers that Faiss's search returns.
+    Ids from elsewhere stand for the labels that Faiss's search returns.
 
     Raises
     ------
@@ -61,7 +61,8 @@ def open_faiss(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     flat = _flat(stream, file.name)
     if flat is None:
         require("faiss", "faiss")
-        found = Apart(file, "faiss", (1 << 30) + 4 * file.size, held)
+        # A code of a byte may stand for thousands of dimensions.
+        found = Apart(file, "faiss", (1 << 30) + 4 * file.size, held, ratio=None)
         blocks, kind = found.blocks("vectors"), found.kinds["vectors"]
         labels = found.whole("ids") if "ids" in found.kinds else None
         params = {**found.about["params"], **library("faiss")}
