@@ -163,8 +163,8 @@ class Apart:
 
     def _bomb(self, name: str) -> BadInput:
         return BadInput(
-            f"{self._name}: {name} unpacks to more than {self._ratio or MAX_RATIO} times the file's size: it is"
-            " refused as a decompression bomb",
+            f"{self._name}: {name} unpacks to more than {self._ratio or MAX_RATIO} times the"
+            " file's size: it is refused as a decompression bomb",
             source=self._name,
             column=name,
         )
