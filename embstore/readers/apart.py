@@ -23,8 +23,12 @@ _SCRIPTS = Path(__file__).parent / "children"
 _LONGEST_LINE = 64 << 20
 # Rows of a block of texts, of which nobody knows the size before.
 _TEXTS = 1024
-# One more core would only make it start slower.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# One more core would only make it start slower. HDF5 is to load no filters from elsewhere.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "HDF5_PLUGIN_PRELOAD": "::",
+}
 
 
 class Apart:

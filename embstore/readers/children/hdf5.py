@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
-os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # no filters from elsewhere
-
-import h5py
 import numpy as np
+
+with suppress(ImportError):  # who starts this has looked for it
+    import h5py
 
 _MAX_OBJECTS = 10_000
 _MAX_DEPTH = 64
