@@ -439,7 +439,7 @@ FAISS: list[tuple[str, bytes, str]] = [
     ("map without ids", MAP + FLAT, "ends 8 bytes early"),
     ("map of fewer", MAP + FLAT + struct.pack("<Qq", 1, 7), "declares 2 vectors"),
     ("map of many", MAP + FLAT + struct.pack("<Qqq", 2**60, 7, 8), "declares 2 vectors"),
-    ("other kind", flat(kind=b"IxXX"), "cannot be read: .*IxXX"),
+    ("other kind", flat(kind=b"IxXX"), "cannot be read: (?!Error in).*IxXX"),
     ("hnsw of many", flat(2**50, 2**50, kind=b"IHNf") + b"\xff" * 99, "cannot be read"),
 ]
 

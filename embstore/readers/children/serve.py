@@ -12,6 +12,7 @@ import contextlib
 import encodings.ascii  # noqa: F401 (later it could not be opened any more)
 import json
 import os
+import re
 import resource
 import runpy
 import sys
@@ -61,6 +62,7 @@ if __name__ == "__main__":
         os._exit(0)
     except BaseException as error:
         reason = "it needs too much memory" if isinstance(error, MemoryError) else str(error)
+        reason = re.sub(r"^Error in .*? at \S+:\d+: ", "", reason)  # Faiss's own source
         print("\n" + " ".join((reason or type(error).__name__).split()), file=sys.stderr)
         sys.stderr.flush()
         os._exit(2 if isinstance(error, NotImplementedError) else 1)
