@@ -42,18 +42,25 @@ class Place:
 def to_stored(
     vectors: NDArray[Any], metric: Metric, precision: Precision, place: Place
 ) -> NDArray[Any]:
-    """Return the vectors as they will be stored, float32 or float16, C-contiguous.
+    """Return the vectors as they will be stored, C-contiguous.
 
     Parameters
     ----------
-    vectors : array (n, dim) of float16, float32 or float64
+    vectors : array (n, dim) of float16, float32 or float64, or uint8 for bits
+
+    Returns
+    -------
+    array (n, dim) of float32 or float16; for bits (n, bytes) of uint8, the first bit the highest
 
     Raises
     ------
     BadInput
         Naming the first row with NaN, infinity, a component that the precision cannot hold, or,
-        under cosine, a norm without a usable direction.
+        under cosine, a norm without a usable direction; bits that are neither 0 nor 1, or under
+        jaccard all 0.
     """
+    if precision is Precision.BIT:
+        return _to_bits(vectors, metric, place)
     stored_type = np.float32 if precision is Precision.FLOAT32 else np.float16
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(vectors, dtype=stored_type)
@@ -69,6 +76,24 @@ def to_stored(
         raise place.refuse(row, problem)
     if metric is Metric.COSINE:
         _check_norms(stored, place)
+    return stored
+
+
+def _to_bits(vectors: NDArray[Any], metric: Metric, place: Place) -> NDArray[np.uint8]:
+    ones = vectors != 0
+    other = ones & (vectors != 1)
+    if other.any():
+        row, component = (int(each) for each in np.argwhere(other)[0])
+        value = vectors[row, component]
+        shown = f"{value:g}" if np.isfinite(value) else _show(value)
+        raise place.refuse(row, f"value {component + 1} is {shown}, and bits are 0 or 1")
+    stored = np.packbits(ones, axis=1)
+    if metric is Metric.JACCARD:
+        empty = np.flatnonzero(~stored.any(axis=1))
+        if len(empty):
+            raise place.refuse(
+                int(empty[0]), "all bits are 0, which has nothing in common to compare by jaccard"
+            )
     return stored
 
 

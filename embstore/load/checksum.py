@@ -43,7 +43,8 @@ class Checksum:
         self._sum = 0
 
     def update(self, ids: pa.Array, stored: NDArray[Any]) -> None:
-        """Add rows: ids (n,), int64 or string; stored (n, dim), float32 or float16."""
+        """Add rows: ids (n,), int64 or string; stored (n, dim), float32 or
+        float16, or packed bits (n, bytes), uint8."""
         hashes = _mix(_vector_hashes(stored) + _id_hashes(ids) * _ID)
         self._sum = (self._sum + int(hashes.sum(dtype=np.uint64))) % 2**64
 

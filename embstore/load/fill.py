@@ -41,7 +41,7 @@ def fill(
     """Create, copy, verify and index the version's table in one transaction."""
     started = time.monotonic()
     report = options.progress or (lambda _: None)
-    checksum, probe = Checksum(), writer.Probe(version.dim)
+    checksum, probe = Checksum(), writer.probe_of(version)
     origins: list[Opened] = []
     batches = _encoded(version, parts, side, checksum, probe, origins)
 
@@ -103,7 +103,7 @@ def _encoded(
     parts: Iterator[Opened],
     side: SideTable | None,
     checksum: Checksum,
-    probe: writer.Probe,
+    probe: writer.Probe | writer.BitProbe,
     origins: list[Opened],
 ) -> Iterator[tuple[int, memoryview]]:
     """Checked and encoded batches, each with its number of rows."""
@@ -123,7 +123,7 @@ def _encoded(
             ]
             checksum.update(ids, stored)
             probe.update(stored)
-            yield len(batch), encode(ids, version.attributes, columns, stored)
+            yield len(batch), encode(ids, version.attributes, columns, stored, version.dim)
             first += len(batch)
         origins.append(opened)
 

@@ -14,8 +14,6 @@ from ..types import Metric, Precision
 # pgvector's own defaults.
 HNSW_M = 16
 
-_OPCLASS = {Metric.COSINE: "cosine_ops", Metric.IP: "ip_ops", Metric.L2: "l2_ops"}
-
 
 def check_indexable(kind: str, dim: int, precision: Precision, name: str) -> None:
     """Refuse, before anything is loaded, an index that Postgres could not build.
@@ -28,6 +26,12 @@ def check_indexable(kind: str, dim: int, precision: Precision, name: str) -> Non
     if kind not in {"hnsw", "none"}:
         raise InvalidQuery(f"there is no index kind {kind!r}: use hnsw or none")
     if kind == "hnsw" and dim > precision.max_indexed_dim:
+        if precision is Precision.BIT:
+            raise InvalidQuery(
+                f"{name}: {dim} bits are more than an HNSW index takes"
+                f" ({precision.max_indexed_dim}): use index none for exact search, or fewer trees"
+                " or leaves"
+            )
         way = " float16 vectors up to 4000," if precision is Precision.FLOAT32 else ""
         raise InvalidQuery(
             f"{name}: {dim} dimensions are more than an HNSW index takes of {precision} vectors"
@@ -56,8 +60,7 @@ def graph_kb(version: VersionRow, rows: int) -> int:
     Per element the vector, its header, and 2 * m neighbours of 16 bytes at the ground layer, with
     a quarter on top for the upper layers and the allocator.
     """
-    width = 4 if version.precision is Precision.FLOAT32 else 2
-    per_row = width * version.dim + 200 + 2 * HNSW_M * 24
+    per_row = version.precision.nbytes(version.dim) + 200 + 2 * HNSW_M * 24
     return max(65_536, rows * per_row * 5 // 4 // 1024)
 
 
@@ -82,7 +85,7 @@ def build(connection: Connection, engine: Engine, version: VersionRow, rows: int
             version_table(version.table_name, version.version),
             sql.SQL("{}.{}").format(
                 engine.schema,
-                sql.Identifier(f"{version.precision.sql_type}_{_OPCLASS[version.metric]}"),
+                sql.Identifier(f"{version.precision.sql_type}_{version.metric}_ops"),
             ),
         )
     )
