@@ -47,8 +47,8 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
 @click.option(
     "--metric",
     type=click.Choice(["cosine", "ip", "l2", "hamming", "jaccard"]),
-    help="How vectors are compared; fixed for a table; hamming and jaccard are of bits. [default for"
-    " a new one: cosine]",
+    help="How vectors are compared, bits by the last two; fixed for a table. [default for a new"
+    " one: cosine]",
 )
 @click.option("--precision", type=click.Choice(["float32", "float16"]), help="Fixed for a table.")
 @click.option("--id-type", type=click.Choice(["bigint", "text"]), help="Fixed for a table.")

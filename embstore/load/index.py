@@ -9,7 +9,7 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import InvalidQuery
 from ..relations import index_name, version_table
-from ..types import Metric, Precision
+from ..types import Precision
 
 # pgvector's own defaults.
 HNSW_M = 16

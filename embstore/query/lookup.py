@@ -145,8 +145,8 @@ def _filler(
     if missing == "mean":
         if target.precision is Precision.BIT:
             raise InvalidQuery(
-                f"{target.ref} holds bits, which have no mean among them: use missing='zero', 'nan',"
-                " 'skip' or 'raise'"
+                f"{target.ref} holds bits, which have no mean among them: use missing='zero',"
+                " 'nan', 'skip' or 'raise'"
             )
         row = connection.execute(
             sql.SQL("SELECT {}(({}.avg(embedding))) FROM {}").format(
