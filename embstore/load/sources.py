@@ -37,6 +37,7 @@ def open_one(source: object, options: Options) -> AbstractContextManager[Opened]
         fold=options.fold,
         data=options.data,
         allow_pickle=options.allow_pickle,
+        bits=options.bits,
     )
     return open_source(source, wanted, format=options.format)
 

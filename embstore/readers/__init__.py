@@ -6,10 +6,12 @@ before its name; ``format=`` overrides both.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import pyarrow as pa
 from ..errors import BadInput, InvalidQuery
 from .base import EMBEDDING, ID, Opened, Wanted
 from .bias import folded
+from .bits import as_bits
 from .files.npy import read_matrix
 from .ids import id_array
 from .layout import check_id_type, listed
@@ -62,6 +65,20 @@ def open_source(
     ------
     BadInput, NotFound, InvalidQuery
     """
+    with _opened(source, wanted, format) as opened:
+        if wanted.bits:
+            once = source == "-" if isinstance(source, str) else isinstance(source, _READ_ONCE)
+            again = partial(_opened, source, wanted, format)
+            opened = as_bits(opened, None if once else again)
+        yield opened
+
+
+# What a second opening would find at its end.
+_READ_ONCE = (pa.RecordBatchReader, io.IOBase)
+
+
+@contextmanager
+def _opened(source: object, wanted: Wanted, format: str | None) -> Iterator[Opened]:
     if not isinstance(source, str | os.PathLike):
         yield _finished(open_object(source, wanted), wanted)
         return

@@ -120,6 +120,7 @@ _FILES = (
 _OBJECTS: tuple[str, ...] = (
     "sklearn",
     "factorization",
+    "trees",
 )
 
 

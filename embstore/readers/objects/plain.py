@@ -124,7 +124,7 @@ def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
     dim = None
     for row, (key, value) in enumerate(source.items()):
         vector = np.asarray(value)
-        if vector.ndim != 1 or vector.dtype.kind not in "fiu" or vector.dtype.itemsize > 8:
+        if vector.ndim != 1 or vector.dtype.kind not in "bfiu" or vector.dtype.itemsize > 8:
             problem = "no vector of numbers"
         elif dim is not None and len(vector) != dim:
             problem = f"{len(vector)} components where the first has {dim}"
