@@ -72,7 +72,8 @@ class Opened:
         The source as the user named it; every message about it starts with this.
     schema : pyarrow.Schema
         ``id`` (int64 or string), ``embedding`` (fixed_size_list of float16, float32 or float64, or
-        of uint8 where the components are known to be bits), then the attributes. Every batch has exactly this schema.
+        of uint8 where the components are known to be bits), then the attributes. Every batch has
+        exactly this schema.
     batches : iterator of pyarrow.RecordBatch
         In the source's order. Raises BadInput when the source turns out damaged on the way.
     rows : int or None

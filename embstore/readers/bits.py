@@ -105,7 +105,7 @@ def as_bits(opened: Opened, again: Callable[[], AbstractContextManager[Opened]] 
         return opened
     opened = replace(opened, batches=chain([first], given))
     values = _matrix(first, opened.dim)
-    if not (_are_indices(values).all() and (values > 1).any()):
+    if not (_are_indices(values) & (values > 1)).any():
         return opened  # whatever is neither 0 nor 1 is refused with its row
     if again is None:
         raise BadInput(

@@ -153,7 +153,7 @@ def _sklearn(model: Any) -> Trees:
 
 
 def _lightgbm(model: Any) -> Trees:
-    booster = getattr(model, "booster_", model)
+    booster = model.booster_ if hasattr(model, "get_params") else model
     # The text form: the JSON one nests as deep as the trees are.
     counts = re.findall(r"^num_leaves=([0-9]+)$", booster.model_to_string(), re.MULTILINE)
     settings = model.get_params(deep=False) if hasattr(model, "get_params") else booster.params
