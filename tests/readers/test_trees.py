@@ -264,8 +264,8 @@ def test_bad_models_of_others() -> None:
         (lgb.LGBMClassifier(), X, "LGBMClassifier.*fit"),
         (xgb.XGBClassifier(), X, "XGBClassifier.*fit"),
         (MODELS["lightgbm"](), X[:, :5], "LGBMClassifier.*number of features"),
-        (MODELS["xgboost"](), X[:, :5], "XGBClassifier.*[Ff]eature"),
-        (MODELS["xgboost booster"](), X[:, :5], "Booster.*number of (features|columns)"),
+        (MODELS["xgboost"](), X[:, :5], "XGBClassifier was fitted to 6 features.*have 5"),
+        (MODELS["xgboost booster"](), X[:, :5], "Booster was fitted to 6 features"),
     ):
         with pytest.raises(BadInput, match=says):
             opened(model, data=data, ids="row-number")

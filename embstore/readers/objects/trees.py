@@ -183,13 +183,21 @@ def _xgboost(model: Any) -> Trees:
         raise BadInput(f"{name} has no trees: gblinear is a linear model", source=name)
     found = ((each, booster.attr(each)) for each in ("best_iteration", "best_score"))
     metrics = {each: float(value) for each, value in found if value is not None}
-    if booster is not model:
-        return Trees(leaves, model.apply, public(model.get_params(deep=False)), metrics)
 
     def apply(block: Any) -> Any:
+        # XGBoost itself takes what is missing for missing values.
+        if block.shape[1] != (features := booster.num_features()):
+            raise BadInput(
+                f"{name} was fitted to {features} features, and the samples have {block.shape[1]}",
+                source=name,
+            )
+        if booster is not model:
+            return model.apply(block)
         data = xgboost.DMatrix(block, enable_categorical=True)
         return booster.predict(data, pred_leaf=True)
 
+    if booster is not model:
+        return Trees(leaves, apply, public(model.get_params(deep=False)), metrics)
     learner = json.loads(booster.save_config())["learner"]
     settings = {
         "objective": learner["objective"]["name"],
