@@ -145,7 +145,7 @@ def test_early_stopping_keeps_the_best_trees() -> None:
     booster.fit(X[:300], Y[:300], eval_set=[(X[300:], Y[300:])], verbose=False)
     found = opened(booster, data=X, ids="row-number")[0]
     assert found.provenance["trees"] == booster.best_iteration + 1
-    assert found.provenance["trees"] < booster.get_booster().num_boosted_rounds()  # type: ignore[operator]
+    assert found.provenance["trees"] < booster.get_booster().num_boosted_rounds()
     assert found.metrics["best_iteration"] == booster.best_iteration
     import lightgbm as lgb
 
