@@ -140,7 +140,7 @@ class Features:
     Attributes
     ----------
     ids : list of the n ids, as asked; under ``missing="skip"`` only those found
-    vectors : array (n, dim), float32, row i belongs to ids[i]
+    vectors : array (n, dim), float32, row i belongs to ids[i]; of bits 0 and 1
     found : array (n,), bool
     attributes : mapping of column name to an object array (n,)
     version : int or None

@@ -25,6 +25,7 @@ from .files.npy import read_matrix
 from .ids import id_array
 from .layout import check_id_type, listed
 from .objects.plain import open_object, to_table
+from .objects.trees import leaf_bits
 from .registry import Format, Model, format_of, formats, models
 from .source import File, reading
 
@@ -34,6 +35,7 @@ __all__ = [
     "Opened",
     "Wanted",
     "formats",
+    "leaf_bits",
     "models",
     "open_source",
     "read_attributes",

@@ -23,8 +23,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from embstore import Store
 from embstore.errors import BadInput, EmbstoreError
-from embstore.readers import Opened, Wanted, open_source
-from embstore.readers.objects.trees import leaf_bits
+from embstore.readers import Opened, Wanted, leaf_bits, open_source
 
 X = np.random.default_rng(0).random((400, 6)).astype(np.float32)
 Y = (3 * X[:, 0] * X[:, 1] + X[:, 2]).astype(np.float64)
