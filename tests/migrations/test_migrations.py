@@ -64,12 +64,13 @@ def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
     address = connection.parse(url)
     schema.upgrade(address, "0001")
     first = described(url)
-    with pytest.raises(embstore.SchemaMismatch, match="revision 0001.*embstore migrate"):
+    with pytest.raises(embstore.SchemaMismatch, match=r"revision 0001.*embstore migrate"):
         embstore.connect(url)
     with psycopg.connect(url, autocommit=True) as opened:
         opened.execute("REVOKE ALL ON FUNCTION embstore.nearest FROM PUBLIC")
         opened.execute(
-            "INSERT INTO embstore.tables VALUES ('items', 'bigint', 'cosine', 'float32', now(), 'x'),"
+            "INSERT INTO embstore.tables VALUES"
+            " ('items', 'bigint', 'cosine', 'float32', now(), 'x'),"
             " ('fresh', NULL, 'ip', NULL, now(), 'x')"
         )
     schema.upgrade(address, "0002")
@@ -100,19 +101,19 @@ def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
-    [
-        "('t', NULL, 'jaccard', 'float32', now(), 'x')",
-        "('t', NULL, 'jaccard', NULL, now(), 'x')",
-        "('t', NULL, 'cosine', 'bit', now(), 'x')",
-    ],
+    ("metric", "precision"), [("jaccard", "float32"), ("hamming", None), ("cosine", "bit")]
 )
-def test_bits_and_their_metrics_go_together(pg: Server, database: str, row: str) -> None:
+def test_bits_and_their_metrics_go_together(
+    pg: Server, database: str, metric: str, precision: str | None
+) -> None:
     with (
         psycopg.connect(pg.url(database)) as opened,
         pytest.raises(psycopg.errors.CheckViolation, match="tables_bits_check"),
     ):
-        opened.execute("INSERT INTO embstore.tables VALUES " + row)
+        opened.execute(
+            "INSERT INTO embstore.tables VALUES ('t', NULL, %s, %s, now(), 'x')",
+            (metric, precision),
+        )
 
 
 def test_sql_is_the_same_migration(
