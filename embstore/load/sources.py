@@ -54,6 +54,12 @@ def parts_of(first: Opened, more: Sequence[object], options: Options) -> Iterato
                     " them as tables of their own",
                     source=opened.name,
                 )
+            if opened.provenance.get("leaves") != first.provenance.get("leaves"):
+                raise BadInput(
+                    f"{opened.name} has other leaves than {first.name}, since the largest index of"
+                    " a tree counts its leaves: load the parts as one array",
+                    source=opened.name,
+                )
             yield opened
 
 

@@ -27,11 +27,11 @@ class Leaves:
     ----------
     name : str
         What messages call the source.
-    trees : sequence of arrays, integers
+    trees : sequence of ranges or integer arrays
         The indices of each tree's leaves, ascending.
     """
 
-    def __init__(self, name: str, trees: Sequence[NDArray[np.integer[Any]]]) -> None:
+    def __init__(self, name: str, trees: Sequence[range | NDArray[np.integer[Any]]]) -> None:
         self.counts = [len(each) for each in trees]
         self.dim = sum(self.counts)
         if self.dim > Precision.BIT.max_dim:
@@ -45,9 +45,9 @@ class Leaves:
         starts = np.cumsum([0, *(self._tops + 1)])
         self._starts = starts[:-1]
         self._bit = np.full(starts[-1], -1, np.int32)
-        self._bit[np.concatenate([s + each for s, each in zip(starts, trees, strict=False)])] = (
-            np.arange(self.dim)
-        )
+        self._bit[
+            np.concatenate([s + np.asarray(t) for s, t in zip(starts, trees, strict=False)])
+        ] = np.arange(self.dim)
 
     def encode(self, indices: NDArray[Any]) -> NDArray[np.bool_]:
         """Turn the indices of leaves (n, trees) into bits (n, dim).
@@ -114,7 +114,7 @@ def as_bits(opened: Opened, again: Callable[[], AbstractContextManager[Opened]] 
             source=opened.name,
         )
     with again() as other:
-        leaves = Leaves(opened.name, [np.arange(top + 1) for top in _largest(other)])
+        leaves = Leaves(opened.name, [range(top + 1) for top in _largest(other)])
     at = opened.schema.get_field_index(EMBEDDING)
     schema = opened.schema.set(at, pa.field(EMBEDDING, pa.list_(pa.uint8(), leaves.dim)))
     return replace(

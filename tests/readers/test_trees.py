@@ -238,6 +238,7 @@ def test_load(store: Store, tmp_path: Path) -> None:
         (np.array([[1, 0], [1, 0.5]]), {}, r"array row 2 \(id 1\): value 2 is 0.5, and bits are"),
         (np.array([[0, 1], [0, 0]]), {}, r"array row 2 \(id 1\): all bits are 0"),
         (np.array([[0, 400_000], [400_000, 0]]), {}, "800002 leaves in 2 trees: more than 512000"),
+        (np.full((1, 20_000), 500_000), {}, "10000020000 leaves in 20000 trees"),  # 80 GB as arrays
         (
             np.vstack([np.full((200_000, 2), 5.0), [[1, 0.5]]]),
             {},
@@ -279,6 +280,16 @@ def test_streams_are_read_once(store: Store) -> None:
         table.load(source.to_reader())
     flat = pa.table({"id": [5, 6, 7, 8], "bits": EXPECTED.tolist()})
     np.testing.assert_array_equal(table.load(flat.to_reader()).to_numpy()[1], EXPECTED)
+
+
+def test_parts_have_the_same_leaves(store: Store, tmp_path: Path) -> None:
+    table = store.create_table("leaves", metric="hamming")
+    paths = [tmp_path / f"{name}.parquet" for name in "abc"]
+    for at, (path, leaves) in enumerate(zip(paths, ([2, 1], [2, 1], [1, 2]), strict=True)):
+        pq.write_table(pa.table({"id": [2 * at, 2 * at + 1], "v": [leaves, [0, 0]]}), path)
+    assert table.load(paths[:2]).rows == 4
+    with pytest.raises(BadInput, match=r"c.parquet has other leaves than .*a.parquet.*one array"):
+        table.load(paths)
 
 
 def test_bits_take_no_bias() -> None:
