@@ -73,8 +73,9 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
 @click.option("--attributes-ids", metavar="NAME", help="The id column of --attributes.")
 @click.option(
     "--metric",
-    type=click.Choice(["cosine", "ip", "l2"]),
-    help="How vectors are compared; fixed for a table. [default for a new one: cosine]",
+    type=click.Choice(["cosine", "ip", "l2", "hamming", "jaccard"]),
+    help="How vectors are compared, bits by the last two; fixed for a table. [default for a new"
+    " one: cosine]",
 )
 @click.option("--precision", type=click.Choice(["float32", "float16"]), help="Fixed for a table.")
 @click.option("--id-type", type=click.Choice(["bigint", "text"]), help="Fixed for a table.")

@@ -162,7 +162,7 @@ def translate(error: psycopg.Error, doing: str) -> errors.EmbstoreError:
     if state in _OWN:
         hint = f": {error.diag.message_hint}" if error.diag.message_hint else ""
         return _OWN[state](f"{message}{hint}")
-    if state == "22000" and "different vector dimensions" in message:
+    if state == "22000" and re.search("different (vector dimensions|bit lengths)", message):
         return errors.DimensionMismatch(f"{doing}: {message}")
     if state == "42501":
         return errors.DatabaseFailed(
@@ -223,8 +223,12 @@ class Engine:
         return sql.SQL("OPERATOR({}.{})").format(self.schema, sql.SQL(symbol))
 
     def type(self, name: str, dim: int | None = None) -> sql.Composable:
-        """Return a type of pgvector, qualified; with ``dim``, of that many dimensions."""
-        bare = sql.SQL("{}.{}").format(self.schema, sql.Identifier(name))
+        """Return a type of vectors, qualified; with ``dim``, of that many dimensions.
+
+        In quotes, as here, ``"bit"`` has no length; without them it would mean ``bit(1)``.
+        """
+        schema = sql.Identifier("pg_catalog") if name == "bit" else self.schema
+        bare = sql.SQL("{}.{}").format(schema, sql.Identifier(name))
         return bare if dim is None else sql.SQL("{}({})").format(bare, sql.Literal(dim))
 
 

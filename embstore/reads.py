@@ -39,7 +39,8 @@ class Reads(ABC):
         Parameters
         ----------
         queries : array of shape (q, dim) or (dim,)
-            Converted to float32. Under cosine no row may be all zero.
+            Converted to float32. Under cosine and jaccard no row may be all zero; hamming and
+            jaccard take 0 and 1.
         k : int
             Fewer come back only when there are fewer rows (under cosine, fewer that are no zero
             vectors).
@@ -98,15 +99,15 @@ class Reads(ABC):
         ----------
         ids : sequence of n ids
         missing : {"raise", "zero", "mean", "nan", "skip"}
-            What an id that is not there gets: an error, zeros, the mean of all vectors, NaN, or no
-            row at all.
+            What an id that is not there gets: an error, zeros, the mean of all vectors (bits have
+            none), NaN, or no row at all.
         show : sequence of str
             Attributes to return; None for an id that is not there.
 
         Returns
         -------
         Features
-            ``vectors`` (n, dim) float32 and ``found`` (n,) bool.
+            ``vectors`` (n, dim) float32, of bits 0 and 1, and ``found`` (n,) bool.
 
         Raises
         ------

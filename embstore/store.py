@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from . import catalog, connection, schema, wire
 from .connection import Address, Connection, Engine
-from .errors import ConnectionFailed
+from .errors import ConnectionFailed, InvalidQuery
 from .load import leftovers
 from .release import aliases
 from .release.aliases import Moved
@@ -238,24 +238,31 @@ class Store:
         ----------
         name : str
             A lower-case letter, then at most 47 lower-case letters, digits or underscores.
-        metric : {"cosine", "ip", "l2"}
+        metric : {"cosine", "ip", "l2", "hamming", "jaccard"}
+            The last two compare bits, such as the leaves of trees.
         id_type : {"bigint", "text"}
             By default what the first load has.
-        precision : {"float32", "float16"}
-            By default what the first load asks for.
+        precision : {"float32", "float16", "bit"}
+            By default what the first load asks for; ``bit`` goes with hamming and jaccard.
 
         Raises
         ------
         AlreadyExists, InvalidName, InvalidQuery
         """
         wanted = choice(Metric, metric, "metric") or Metric.COSINE
+        stored = choice(Precision, precision, "precision")
+        if stored is not None and wanted.of_bits != (stored is Precision.BIT):
+            raise InvalidQuery(
+                f"metric {wanted} does not compare {stored}: hamming and jaccard go with bit, the"
+                " others with float32 and float16"
+            )
         with self.writing() as lent:
             catalog.create_table(
                 lent,
                 name,
                 wanted,
                 choice(IdType, id_type, "id type"),
-                choice(Precision, precision, "precision"),
+                Precision.BIT if wanted.of_bits else stored,
             )
         return self.table(name)
 

@@ -128,7 +128,8 @@ class Table(Reads):
         format : str
             What the file is, where its content does not tell.
         X : matrix, frame or path
-            What a fitted transformer is to transform: ``load(pca, X=X, ids=ids)``.
+            What a fitted transformer is to transform: ``load(pca, X=X, ids=ids)``; of trees
+            the samples whose leaves are to be loaded.
         bias : {"keep", "fold"}
             ``fold`` appends each row's bias to its vector, so that an inner product includes it;
             they stay an attribute either way.
@@ -150,7 +151,7 @@ class Table(Reads):
         id_type : {"bigint", "text"}
             Fixed for the table by its first load; by default what the source has.
         precision : {"float32", "float16"}
-            Likewise; by default float32.
+            Likewise; by default float32. A table that compares by hamming or jaccard holds bits.
         zero : {"reject", "keep"}
             Whether a zero vector is a bad row under cosine, or is stored: it is looked up like any
             other, and is nobody's neighbour.
@@ -192,6 +193,7 @@ class Table(Reads):
             fold=choice(Bias, bias, "bias") is Bias.FOLD,
             data=X,
             allow_pickle=allow_pickle,
+            bits=self.metric.of_bits,
             attributes=attributes,
             attributes_ids=attributes_ids,
             id_type=choice(IdType, id_type, "id type"),

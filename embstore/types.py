@@ -19,18 +19,28 @@ class Metric(StrEnum):
     COSINE = "cosine"
     IP = "ip"
     L2 = "l2"
+    HAMMING = "hamming"
+    JACCARD = "jaccard"
 
     @property
     def operator(self) -> str:
-        """The pgvector operator; ascending order is best first for all three."""
-        return {"cosine": "<=>", "ip": "<#>", "l2": "<->"}[self.value]
+        """The pgvector operator; ascending order is best first for all of them."""
+        return {"cosine": "<=>", "ip": "<#>", "l2": "<->", "hamming": "<~>", "jaccard": "<%>"}[
+            self.value
+        ]
+
+    @property
+    def of_bits(self) -> bool:
+        """Whether it compares bits; the others compare components."""
+        return self in {Metric.HAMMING, Metric.JACCARD}
 
     def score(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn the operator's distances into scores, where larger is better.
 
-        cosine: the cosine similarity; ip: the inner product; l2: the negative distance.
+        cosine: the cosine similarity; ip: the inner product; jaccard: the Jaccard similarity;
+        l2, hamming: the negative distance.
         """
-        return (1.0 if self is Metric.COSINE else 0.0) - distance
+        return (1.0 if self in {Metric.COSINE, Metric.JACCARD} else 0.0) - distance
 
 
 class Precision(StrEnum):
@@ -38,16 +48,26 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+    BIT = "bit"
 
     @property
     def sql_type(self) -> str:
-        """The pgvector type."""
-        return "vector" if self is Precision.FLOAT32 else "halfvec"
+        """The SQL type: pgvector's, or Postgres' own bit."""
+        return {"float32": "vector", "float16": "halfvec", "bit": "bit"}[self.value]
+
+    @property
+    def max_dim(self) -> int:
+        """The most components of a vector."""
+        return 32 * MAX_DIM if self is Precision.BIT else MAX_DIM
 
     @property
     def max_indexed_dim(self) -> int:
         """The largest dim that pgvector's HNSW takes."""
-        return 2000 if self is Precision.FLOAT32 else 4000
+        return {"float32": 2000, "float16": 4000, "bit": 64_000}[self.value]
+
+    def nbytes(self, dim: int) -> int:
+        """Bytes of a vector's components."""
+        return dim * {"float32": 32, "float16": 16, "bit": 1}[self.value] + 7 >> 3
 
 
 class IdType(StrEnum):
@@ -79,7 +99,7 @@ class Status(StrEnum):
     RETIRED = "retired"
 
 
-# pgvector's limit for both vector and halfvec columns.
+# pgvector's limit for both vector and halfvec columns; bits may take as many bytes.
 MAX_DIM = 16_000
 # Long enough for any URL or path used as a key, and far below the B-tree's 8191 bytes.
 MAX_ID_BYTES = 1024
@@ -128,7 +148,7 @@ class Features:
     Attributes
     ----------
     ids : list of the n ids, as asked; under ``missing="skip"`` only those found
-    vectors : array (n, dim), float32, row i belongs to ids[i]
+    vectors : array (n, dim), float32, row i belongs to ids[i]; of bits 0 and 1
     found : array (n,), bool
     attributes : mapping of column name to an object array (n,)
     version : int or None

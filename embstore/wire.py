@@ -17,6 +17,7 @@ from psycopg.pq import Format
 from .connection import Connection, Engine
 
 _INT8_OID = 20
+_BIT_OID = 1560
 _BIG_ENDIAN = np.dtype(">f4")
 
 
@@ -30,6 +31,20 @@ class Vector:
 @dataclass(frozen=True, slots=True)
 class VectorArray:
     """A ``vector[]`` parameter, already encoded."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """A ``bit`` parameter, already encoded."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BitsArray:
+    """A ``bit[]`` parameter, already encoded."""
 
     data: bytes
 
@@ -53,6 +68,8 @@ def register(connection: Connection, engine: Engine) -> None:
     for kind, oid in (
         (Vector, engine.vector_oid),
         (VectorArray, engine.vector_array_oid),
+        (Bits, _BIT_OID),
+        (BitsArray, 1561),
         (BigintArray, 1016),
     ):
         dumper = type(f"_{kind.__name__}Dumper", (_Encoded,), {"oid": oid})
@@ -64,7 +81,7 @@ def vector(values: NDArray[np.float32]) -> Vector:
     return Vector(struct.pack(">HH", len(values), 0) + values.astype(_BIG_ENDIAN).tobytes())
 
 
-def vector_array(values: NDArray[np.float32], engine: Engine) -> VectorArray:
+def vector_array(engine: Engine, values: NDArray[np.float32]) -> VectorArray:
     """Encode vectors (n, dim)."""
     count, dim = values.shape
     element = np.dtype(
@@ -74,6 +91,21 @@ def vector_array(values: NDArray[np.float32], engine: Engine) -> VectorArray:
     packed["length"], packed["dim"], packed["unused"] = 4 + 4 * dim, dim, 0
     packed["value"] = values
     return VectorArray(_array_header(engine.vector_oid, count) + packed.tobytes())
+
+
+def bits(values: NDArray[np.float32]) -> Bits:
+    """Encode one vector (dim,) of 0 and 1 as bits."""
+    return Bits(struct.pack(">i", len(values)) + np.packbits(values != 0).tobytes())
+
+
+def bits_array(values: NDArray[np.float32]) -> BitsArray:
+    """Encode vectors (n, dim) of 0 and 1 as bits."""
+    stored = np.packbits(values != 0, axis=1)
+    count, width = stored.shape
+    element = np.dtype([("length", ">i4"), ("dim", ">i4"), ("value", "u1", (width,))])
+    packed = np.empty(count, element)
+    packed["length"], packed["dim"], packed["value"] = 4 + width, values.shape[1], stored
+    return BitsArray(_array_header(_BIT_OID, count) + packed.tobytes())
 
 
 def bigint_array(values: NDArray[np.int64]) -> BigintArray:

@@ -25,6 +25,11 @@ def distances(metric: str, queries: Array, vectors: Array) -> Array:
     a, b = queries.astype(np.float64), vectors.astype(np.float64)
     if metric == "ip":
         return np.asarray(-(a @ b.T))
+    if metric == "hamming":
+        return np.asarray(a @ (1 - b).T + (1 - a) @ b.T)
+    if metric == "jaccard":
+        both = a @ b.T
+        return np.asarray(1 - both / (a.sum(1)[:, None] + b.sum(1) - both))
     if metric == "l2":
         return np.asarray(np.linalg.norm(a[:, None, :] - b[None, :, :], axis=2))
     a /= np.linalg.norm(a, axis=1, keepdims=True)

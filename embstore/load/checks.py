@@ -19,20 +19,27 @@ MIN_NORM, MAX_NORM = 1e-18, 1e18
 def to_stored(
     vectors: NDArray[Any], metric: Metric, precision: Precision, ids: pa.Array, zero: Zero
 ) -> NDArray[Any]:
-    """Return the vectors as they will be stored, float32 or float16, C-contiguous.
+    """Return the vectors as they will be stored, C-contiguous.
 
     Parameters
     ----------
-    vectors : array (n, dim) of float16, float32 or float64
+    vectors : array (n, dim) of float16, float32 or float64, or uint8 for bits
     ids : pyarrow.Array (n,)
         Which are at fault.
+
+    Returns
+    -------
+    array (n, dim) of float32 or float16; for bits (n, bytes) of uint8, the first bit the highest
 
     Raises
     ------
     BadRows
         Of vectors with NaN, infinity, a component that the precision cannot hold, or, under
-        cosine, a norm without a usable direction.
+        cosine, a norm without a usable direction; of bits that are neither 0 nor 1, or, under
+        jaccard, all 0.
     """
+    if precision is Precision.BIT:
+        return _to_bits(vectors, metric, ids)
     stored_type = np.float32 if precision is Precision.FLOAT32 else np.float16
     with np.errstate(over="ignore", invalid="ignore"):  # looked for below
         stored = np.ascontiguousarray(vectors, dtype=stored_type)
@@ -50,6 +57,27 @@ def to_stored(
         raise BadRows(np.flatnonzero(~finite.all(axis=1)), problem, ids, "embedding")
     if metric is Metric.COSINE:
         _check_norms(stored, ids, zero)
+    return stored
+
+
+def _to_bits(vectors: NDArray[Any], metric: Metric, ids: pa.Array) -> NDArray[np.uint8]:
+    ones = vectors != 0
+    other = ones & (vectors != 1)
+    if other.any():
+
+        def problem(row: int) -> str:
+            component = int(np.argmax(other[row]))
+            value = vectors[row, component]
+            shown = f"{value:g}" if np.isfinite(value) else _show(value)
+            return f"value {component + 1} is {shown}, and bits are 0 or 1"
+
+        raise BadRows(np.flatnonzero(other.any(axis=1)), problem, ids, "embedding")
+    stored = np.packbits(ones, axis=1)
+    if metric is Metric.JACCARD:
+        empty = np.flatnonzero(~stored.any(axis=1))
+        if len(empty):
+            nothing = "all bits are 0, which has nothing in common to compare by jaccard"
+            raise BadRows(empty, nothing, ids, "embedding")
     return stored
 
 

@@ -48,7 +48,7 @@ class Checksum:
         Parameters
         ----------
         ids : array (n,), int64 or string
-        stored : array (n, dim), float32 or float16
+        stored : array (n, dim), float32 or float16; or packed bits (n, bytes), uint8
         """
         hashes = _mix(_vector_hashes(stored) + _id_hashes(ids) * _ID)
         self._sum = (self._sum + sign * int(hashes.sum(dtype=np.uint64))) % 2**64

@@ -15,9 +15,10 @@ from ..types import IdType, Precision
 from .arrivals import Arrivals
 from .checksum import Checksum
 from .rejects import Rejects
-from .writer import Probe
+from .writer import BitProbe, Probe
 
 _BATCH = 1000
+_SENT = {Precision.FLOAT32: ">f4", Precision.FLOAT16: ">f2", Precision.BIT: "u1"}
 
 
 def remove(
@@ -27,7 +28,7 @@ def remove(
     arrivals: Arrivals,
     rejects: Rejects,
     checksum: Checksum,
-    probe: Probe,
+    probe: Probe | BitProbe,
 ) -> None:
     """Delete every row whose id an earlier row has; sums and counts forget it too.
 
@@ -39,6 +40,7 @@ def remove(
     BadInput
         When they are more bad rows than allowed.
     """
+    bits = version.precision is Precision.BIT
     statement = sql.SQL(
         "COPY (WITH arrived AS MATERIALIZED ("
         " SELECT ctid AS place, id, row_number() OVER (ORDER BY ctid) - 1 AS arrival FROM {table}),"
@@ -52,12 +54,15 @@ def remove(
     ).format(
         table=version_table(version.table_name, version.version),
         send=sql.SQL("{}.{}").format(
-            engine.schema, sql.Identifier(f"{version.precision.sql_type}_send")
+            sql.Identifier("pg_catalog") if bits else engine.schema,
+            sql.Identifier(f"{version.precision.sql_type}_send"),
         ),
     )
     bigint = version.id_type is IdType.BIGINT
-    component = ">f4" if version.precision is Precision.FLOAT32 else ">f2"
-    fields = np.dtype([("head", ">u4"), ("value", component, (version.dim,))])
+    # Before a vector its dim and a spare 0, before bits their number.
+    component = _SENT[version.precision]
+    count = version.precision.nbytes(version.dim) // np.dtype(component).itemsize
+    fields = np.dtype([("head", ">u4"), ("value", component, (count,))])
     with connection.cursor().copy(statement) as stream:
         stream.set_types(["int8" if bigint else "text", "bytea", "int8", "int8"])
         rows = stream.rows()

@@ -1,7 +1,8 @@
 """Rows as PostgreSQL's binary COPY wants them, whole batches at a time.
 
 A row is int16 count of fields, then per field an int32 length (-1 for NULL) and its bytes, all
-big-endian; a vector's bytes are int16 dim, int16 0 and its components. Where every field of a
+big-endian; a vector's bytes are int16 dim, int16 0 and its components, those of bits int32 dim
+and the bits, eight a byte. Where every field of a
 batch has a fixed width, the rows are one numpy structured array. Otherwise the row is cut at the
 fields of varying width, and Arrow joins the pieces row by row in C++.
 """
@@ -40,6 +41,7 @@ def encode(
     attributes: Sequence[Attribute],
     columns: Sequence[pa.Array],
     vectors: NDArray[Any],
+    dim: int,
 ) -> memoryview:
     """Encode rows: id, attributes, embedding.
 
@@ -48,7 +50,9 @@ def encode(
     ids : int64 or string array (n,)
     attributes, columns
         The attributes and their arrays (n,), converted by ``attributes.to_stored``.
-    vectors : array (n, dim), float32 (vector) or float16 (halfvec)
+    vectors : array (n, dim), float32 (vector) or float16 (halfvec); bits (n, bytes), uint8
+    dim : int
+        Components of a vector.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def encode(
         row.varying(ids)
     for attribute, column in zip(attributes, columns, strict=True):
         _append(row, attribute, column)
-    row.vector(vectors)
+    row.vector(vectors, dim)
     return row.joined()
 
 
@@ -112,12 +116,15 @@ class _Row:
         self.fixed("length", ">i4", np.dtype(dtype).itemsize)
         self.fixed("value", dtype, values)
 
-    def vector(self, vectors: NDArray[Any]) -> None:
-        dim = vectors.shape[1]
-        self.fixed("length", ">i4", 4 + dim * vectors.itemsize)
-        self.fixed("dim", ">u2", dim)
-        self.fixed("unused", ">u2", 0)
-        self.fixed("value", (vectors.dtype.newbyteorder(">"), (dim,)), vectors)
+    def vector(self, vectors: NDArray[Any], dim: int) -> None:
+        width = vectors.shape[1]
+        self.fixed("length", ">i4", 4 + width * vectors.itemsize)
+        if vectors.dtype == np.uint8:
+            self.fixed("bits", ">i4", dim)
+        else:
+            self.fixed("dim", ">u2", dim)
+            self.fixed("unused", ">u2", 0)
+        self.fixed("value", (vectors.dtype.newbyteorder(">"), (width,)), vectors)
 
     def varying(self, texts: pa.Array) -> None:
         lengths = pc.binary_length(texts).fill_null(-1)

@@ -50,7 +50,7 @@ def fill(
     """Create, copy, verify and index the version's table; what is whole appears in one commit."""
     started = time.monotonic()
     report = options.progress or (lambda _: None)
-    checksum, probe = Checksum(), writer.Probe(version.dim)
+    checksum, probe = Checksum(), writer.probe_of(version)
     origins: list[Opened] = []
     arrivals = Arrivals() if rejects.skips else None
     batches = _encoded(version, parts, side, checksum, probe, origins, arrivals, options.zero)
@@ -147,7 +147,7 @@ def _encoded(
     parts: Iterator[Opened],
     side: SideTable | None,
     checksum: Checksum,
-    probe: writer.Probe,
+    probe: writer.Probe | writer.BitProbe,
     origins: list[Opened],
     arrivals: Arrivals | None,
     zero: Zero,
@@ -177,7 +177,7 @@ def _encoded(
             row += len(given)
             checksum.update(ids, stored)
             probe.update(stored)
-            yield len(batch), encode(ids, version.attributes, columns, stored)
+            yield len(batch), encode(ids, version.attributes, columns, stored, version.dim)
         origins.append(opened)
 
 

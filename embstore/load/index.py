@@ -9,11 +9,9 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import InvalidQuery
 from ..relations import index_name, version_table
-from ..types import Metric, Precision
+from ..types import Precision
 
 _SMALL_KB = 65_536
-
-_OPCLASS = {Metric.COSINE: "cosine_ops", Metric.IP: "ip_ops", Metric.L2: "l2_ops"}
 
 
 def check_indexable(kind: str, dim: int, precision: Precision, name: str) -> None:
@@ -27,6 +25,12 @@ def check_indexable(kind: str, dim: int, precision: Precision, name: str) -> Non
     if kind not in {"hnsw", "none"}:
         raise InvalidQuery(f"there is no index kind {kind!r}: use hnsw or none")
     if kind == "hnsw" and dim > precision.max_indexed_dim:
+        if precision is Precision.BIT:
+            raise InvalidQuery(
+                f"{name}: {dim} bits are more than an HNSW index takes"
+                f" ({precision.max_indexed_dim}): use index none for exact search, or fewer trees"
+                " or leaves"
+            )
         way = " float16 vectors up to 4000," if precision is Precision.FLOAT32 else ""
         raise InvalidQuery(
             f"{name}: {dim} dimensions are more than an HNSW index takes of {precision} vectors"
@@ -55,8 +59,7 @@ def graph_kb(version: VersionRow, rows: int) -> int:
     Measured with m = 16: the vector and 694 bytes an element, beside the 3 MB that a parallel
     build keeps for itself; a tenth on top.
     """
-    width = 4 if version.precision is Precision.FLOAT32 else 2
-    per_row = width * version.dim + 700
+    per_row = version.precision.nbytes(version.dim) + 700
     return max(_SMALL_KB, rows * per_row * 11 // 10 // 1024 + 4096)
 
 
@@ -92,7 +95,7 @@ def build(connection: Connection, engine: Engine, version: VersionRow, rows: int
             relation,
             sql.SQL("{}.{}").format(
                 engine.schema,
-                sql.Identifier(f"{version.precision.sql_type}_{_OPCLASS[version.metric]}"),
+                sql.Identifier(f"{version.precision.sql_type}_{version.metric}_ops"),
             ),
         )
     )

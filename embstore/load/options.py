@@ -46,6 +46,7 @@ class Options:
     fold: bool = False
     data: object = None
     allow_pickle: bool = False
+    bits: bool = False
     attributes: object = None
     attributes_ids: str | None = None
     id_type: IdType | None = None

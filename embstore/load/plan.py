@@ -20,7 +20,7 @@ from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.places import shown
 from ..readers.sieve import ROW
-from ..types import MAX_DIM, IdType, Precision, Status
+from ..types import IdType, Precision, Status
 from . import index, leftovers
 from .attributes import SideTable, agree, columns_of
 from .ids import id_type_of
@@ -36,10 +36,11 @@ def plan(
     precision = _settled("precision", table, table.precision, options.precision)
     id_type = id_type or id_type_of(opened.schema.field(ID).type)
     precision = precision or Precision.FLOAT32
-    if not 1 <= opened.dim <= MAX_DIM:
+    if not 1 <= opened.dim <= precision.max_dim:
+        what = "bits" if precision is Precision.BIT else "dimensions"
         raise BadInput(
-            f"{opened.name}: vectors of {opened.dim} dimensions cannot be stored, the limits are 1"
-            f" to {MAX_DIM}",
+            f"{opened.name}: vectors of {opened.dim} {what} cannot be stored, the limits are 1"
+            f" to {precision.max_dim}",
             source=opened.name,
         )
     if options.connections is not None and options.connections < 1:
@@ -88,6 +89,10 @@ def plan(
 
 def _settled(what: str, table: TableRow, fixed: Any, asked: Any) -> Any:
     if fixed is not None and asked is not None and fixed != asked:
+        if fixed is Precision.BIT:
+            raise InvalidQuery(
+                f"table {table.name} compares bits by {table.metric}: leave precision {asked} out"
+            )
         raise InvalidQuery(
             f"table {table.name} has {what} {fixed}, fixed by its first load: it cannot take"
             f" {asked}; use another table"

@@ -61,6 +61,7 @@ def opened(
         fold=options.fold,
         data=options.data,
         allow_pickle=options.allow_pickle,
+        bits=options.bits,
     )
     apart = _apart(options.ids) if len(sources) > 1 else None
     if apart is not None:
@@ -82,6 +83,12 @@ def opened(
                     f"{part.name} has other columns than {first.name}"
                     f" ({_described(part)} against {_described(first)}): load"
                     " them as tables of their own",
+                    source=part.name,
+                )
+            if part.provenance.get("leaves") != first.provenance.get("leaves"):
+                raise BadInput(
+                    f"{part.name} has other leaves than {first.name}, since the largest index of"
+                    " a tree counts its leaves: load the parts as one array",
                     source=part.name,
                 )
             counted = _Counted(part.batches, rows)

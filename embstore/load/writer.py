@@ -14,6 +14,7 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import LoadFailed
 from ..relations import version_table
+from ..types import Precision
 from .encode import HEADER, TRAILER
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ _PAGE_BYTES = 8160
 _BESIDE_VECTOR = 1024 + 64
 # Per row; sums of products below this are made of denormals, which have no precision to compare.
 _DENORMAL = 1e-30
+_FEW = 16
 
 
 def create_table(
@@ -40,8 +42,8 @@ def create_table(
     connection.execute(
         sql.SQL("CREATE TABLE {} ({})").format(relation, sql.SQL(", ").join(columns))
     )
-    width = 4 if version.precision == "float32" else 2
-    if width * version.dim + _BESIDE_VECTOR + 18 * len(version.attributes) <= _PAGE_BYTES:
+    width = version.precision.nbytes(version.dim)
+    if width + _BESIDE_VECTOR + 18 * len(version.attributes) <= _PAGE_BYTES:
         connection.execute(
             sql.SQL("ALTER TABLE {} ALTER COLUMN embedding SET STORAGE PLAIN").format(relation)
         )
@@ -109,6 +111,9 @@ class Probe:
             self.products += sign * float(products.sum(dtype=np.float64))
             if sign > 0:  # what was added and taken away has left its rounding in the sum
                 self.bulk += float(np.abs(products).sum(dtype=np.float64))
+                # The products of a few rows may all be near 0, which their terms are not.
+                few = np.abs(single[:_FEW]) @ np.abs(self.vector)
+                self.bulk += float(few.sum(dtype=np.float64))
         self.rows += sign * len(stored)
 
     def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
@@ -128,17 +133,74 @@ class Probe:
         ).fetchone()
         assert row is not None
         rows, products = row
-        if rows != self.rows:
-            raise LoadFailed(
-                f"{version.ref}: sent {self.rows} rows but the server holds {rows}; nothing is"
-                " visible, run the load again"
-            )
+        _check_rows(version, self.rows, rows)
         if not rows or not math.isfinite(self.bulk):
             return  # components near the limit of float32: their products have no finite sum
         # The probe is itself rounded to the stored precision on the server.
         slack = 1e-4 if version.precision == "float32" else 1e-2
         if abs(products - self.products) > slack * self.bulk + _DENORMAL * rows:
-            raise LoadFailed(
-                f"{version.ref}: the vectors that the server holds are not those that were sent;"
-                " nothing is visible, run the load again"
+            raise _others(version)
+
+
+class BitProbe:
+    """Likewise for bits: how many are set, and how many of those in a mask of every other one."""
+
+    def __init__(self, dim: int) -> None:
+        mask = np.random.default_rng(dim).integers(0, 2, dim, dtype=np.uint8)
+        self.mask = "".join(map(str, mask.tolist()))
+        self._packed = np.packbits(mask)
+        self.rows = 0
+        self.ones = [0, 0]
+
+    def update(self, stored: np.ndarray[Any, Any], *, sign: int = 1) -> None:
+        """Add rows (n, bytes) as stored, or with ``sign=-1`` take them away."""
+        for place, bits in enumerate((stored, stored & self._packed)):
+            self.ones[place] += sign * int(_ONES[bits].sum(dtype=np.int64))
+        self.rows += sign * len(stored)
+
+    def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
+        """Compare with what the server holds now.
+
+        Raises
+        ------
+        LoadFailed
+        """
+        row = connection.execute(
+            sql.SQL(
+                "SELECT count(*), coalesce(sum(bit_count(embedding))::bigint, 0),"
+                " coalesce(sum(bit_count(embedding & {}::{}))::bigint, 0) FROM {}"
+            ).format(
+                sql.Literal(self.mask),
+                engine.type("bit"),
+                version_table(version.table_name, version.version),
             )
+        ).fetchone()
+        assert row is not None
+        rows, *ones = row
+        _check_rows(version, self.rows, rows)
+        if ones != self.ones:
+            raise _others(version)
+
+
+# How many bits are set in each byte.
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
+
+
+def probe_of(version: VersionRow) -> Probe | BitProbe:
+    """Return a probe for a version's kind of vectors."""
+    return (BitProbe if version.precision is Precision.BIT else Probe)(version.dim)
+
+
+def _check_rows(version: VersionRow, sent: int, held: int) -> None:
+    if held != sent:
+        raise LoadFailed(
+            f"{version.ref}: sent {sent} rows but the server holds {held}; nothing is visible,"
+            " run the load again"
+        )
+
+
+def _others(version: VersionRow) -> LoadFailed:
+    return LoadFailed(
+        f"{version.ref}: the vectors that the server holds are not those that were sent; nothing"
+        " is visible, run the load again"
+    )

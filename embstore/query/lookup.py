@@ -80,7 +80,7 @@ def _block(
         vectors = np.zeros((0, dim), np.float32)
     else:
         found_ids = _ids(keys, target.id_type)
-        vectors = _vectors(packed, len(found_ids), target.precision)
+        vectors = unpacked(packed, len(found_ids), target.precision).astype(np.float32, copy=False)
     places = pc.index_in(asked, value_set=found_ids)
     found = pc.is_valid(places).to_numpy(zero_copy_only=False)
     if missing == "raise" and not found.all():
@@ -107,12 +107,27 @@ def _ids(keys: Any, id_type: IdType) -> pa.Array:
     return pa.array(keys, pa.string())
 
 
-def _vectors(packed: bytes, rows: int, precision: Precision) -> NDArray[np.float32]:
-    """Take apart ``rows`` vectors as the server sends them: dim, 0, components."""
-    component = ">f4" if precision is Precision.FLOAT32 else ">f2"
-    dim = (len(packed) // rows - 4) // np.dtype(component).itemsize
-    fields = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("value", component, (dim,))])
-    return np.asarray(np.frombuffer(packed, fields)["value"], dtype=np.float32)
+def unpacked(packed: bytes, rows: int, precision: Precision) -> NDArray[Any]:
+    """Take apart ``rows`` vectors as the server sends them, each behind a header of four bytes.
+
+    Returns
+    -------
+    array (rows, dim), float32 or float16 as stored; bits as uint8, 0 and 1
+    """
+    component = {"float32": ">f4", "float16": ">f2", "bit": "u1"}[precision]
+    width = (len(packed) // rows - 4) // np.dtype(component).itemsize
+    fields = np.dtype([("header", ">u4"), ("value", component, (width,))])
+    found = np.frombuffer(packed, fields)
+    values = found["value"]
+    if precision is Precision.BIT:
+        return np.unpackbits(values, axis=1, count=int(found["header"][0]))
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def send(engine: Engine, precision: Precision) -> sql.Composable:
+    """Return the function that gives a vector in its binary form, in SQL."""
+    schema = sql.Identifier("pg_catalog") if precision is Precision.BIT else engine.schema
+    return sql.SQL("{}.{}").format(schema, sql.Identifier(f"{precision.sql_type}_send"))
 
 
 def _column(values: Sequence[Any], rows: NDArray[Any], found: NDArray[np.bool_]) -> NDArray[Any]:
@@ -128,22 +143,23 @@ def _filler(
     connection: Connection, engine: Engine, target: Target, missing: str, dim: int
 ) -> NDArray[np.float32]:
     if missing == "mean":
+        if target.precision is Precision.BIT:
+            raise InvalidQuery(
+                f"{target.ref} holds bits, which have no mean among them: use missing='zero',"
+                " 'nan', 'skip' or 'raise'"
+            )
         row = connection.execute(
             sql.SQL("SELECT {}(({}.avg(embedding))) FROM {}").format(
-                sql.SQL("{}.{}").format(engine.schema, sql.Identifier(_send(target))),
+                send(engine, target.precision),
                 engine.schema,
                 target.relation,
             ),
             binary=True,
         ).fetchone()
         assert row is not None
-        mean: NDArray[np.float32] = _vectors(row[0], 1, target.precision)[0]
-        return mean
+        mean = unpacked(row[0], 1, target.precision)[0]
+        return np.asarray(mean, dtype=np.float32)
     return np.full(dim, 0.0 if missing == "zero" else np.nan, np.float32)
-
-
-def _send(target: Target) -> str:
-    return f"{target.precision.sql_type}_send"
 
 
 def _statement(engine: Engine, target: Target, show: tuple[str, ...]) -> bytes:
@@ -151,14 +167,13 @@ def _statement(engine: Engine, target: Target, show: tuple[str, ...]) -> bytes:
     version = sql.SQL("max(version)") if target.version is None else target.version_column
     return (
         sql.SQL(
-            "SELECT {version}, {keys}, string_agg({schema}.{send}(embedding), ''){shown}"
+            "SELECT {version}, {keys}, string_agg({send}(embedding), ''){shown}"
             " FROM {relation} WHERE id = ANY (%s)"
         )
         .format(
             version=version,
             keys=sql.SQL(keys),
-            schema=engine.schema,
-            send=sql.Identifier(_send(target)),
+            send=send(engine, target.precision),
             shown=sql.SQL("").join(
                 sql.SQL(", array_agg({})").format(sql.Identifier(each)) for each in show
             ),

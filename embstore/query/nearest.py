@@ -9,6 +9,7 @@ behind in the session, so it also works behind a pooler in transaction mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, SupportsIndex
@@ -60,12 +61,12 @@ def nearest(
         return search.run(wire.vector(single), "vector", 1)
     vectors = check_queries(queries, target)
     if len(vectors) == 1:
-        return search.run(wire.vector(vectors[0]), "vector", 1)
+        one = wire.bits if target.metric.of_bits else wire.vector
+        return search.run(one(vectors[0]), "vector", 1)
     blocks = [vectors[at : at + BLOCK] for at in range(0, len(vectors), BLOCK)]
     with reading(connection, target), one_snapshot(connection, target):
-        parts = [
-            search.run(wire.vector_array(block, engine), "vectors", len(block)) for block in blocks
-        ]
+        many = wire.bits_array if target.metric.of_bits else partial(wire.vector_array, engine)
+        parts = [search.run(many(block), "vectors", len(block)) for block in blocks]
     return _stacked(parts, target)
 
 
@@ -114,7 +115,8 @@ def check_queries(queries: object, target: Target) -> Vectors:
     Raises
     ------
     DimensionMismatch, InvalidQuery
-        NaN or infinity; under cosine also a norm that has no direction.
+        NaN or infinity; under cosine also a norm that has no direction. Bits other than 0 and 1;
+        under jaccard also bits that are all 0.
     """
     try:
         with np.errstate(over="ignore"):
@@ -131,6 +133,8 @@ def check_queries(queries: object, target: Target) -> Vectors:
     if not finite.all():
         row = int(np.flatnonzero(~finite.all(axis=1))[0])
         raise InvalidQuery(f"query {row + 1} holds NaN or infinity")
+    if target.metric.of_bits:
+        _check_bits(vectors, target)
     if target.metric is Metric.COSINE:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         bad = np.flatnonzero(~((norms >= MIN_NORM) & (norms <= MAX_NORM)))
@@ -142,13 +146,28 @@ def check_queries(queries: object, target: Target) -> Vectors:
     return vectors
 
 
+def _check_bits(vectors: Vectors, target: Target) -> None:
+    bad = np.flatnonzero(((vectors != 0) & (vectors != 1)).any(axis=1))
+    if len(bad):
+        raise InvalidQuery(
+            f"query {bad[0] + 1} holds other values than 0 and 1, and {target.ref} holds bits"
+        )
+    empty = np.flatnonzero(~vectors.any(axis=1))
+    if len(empty) and target.metric is Metric.JACCARD:
+        raise InvalidQuery(
+            f"query {empty[0] + 1} is all 0: it has nothing in common to compare by jaccard"
+        )
+
+
 # Squared norms that are finite and have a direction, with room for rounding.
 _ORDINARY = (1e-30, 1e30)
 
 
 def _ordinary(queries: object, target: Target) -> Vectors | None:
     """Return the one query that is seen to be good by one product, as the hot path's are."""
-    if not (isinstance(queries, np.ndarray) and queries.dtype == np.float32):
+    if not (isinstance(queries, np.ndarray) and queries.dtype == np.float32) or (
+        target.metric.of_bits
+    ):
         return None
     single = queries[0] if queries.ndim == 2 and len(queries) == 1 else queries
     if single.ndim != 1 or target.dim not in {None, len(single)}:
@@ -194,8 +213,12 @@ class _Search:
 
     def _explain(self, dim: int, parameter: Any, by: str) -> None:
         """Nothing came back: was it the dim? (No row was compared, so no error came either.)"""
-        if by == "vector" and len(parameter.data) != 4 + 4 * dim:
-            given = (len(parameter.data) - 4) // 4
+        if by != "vector":
+            return
+        given = (len(parameter.data) - 4) // 4
+        if isinstance(parameter, wire.Bits):
+            given = int.from_bytes(parameter.data[:4], "big")
+        if given != dim:
             raise DimensionMismatch(
                 f"{self.target.ref} has {dim} dimensions, the queries have {given}"
             )
@@ -289,13 +312,13 @@ def _stacked(parts: list[Neighbors], target: Target) -> Neighbors:
 # What the query vector is, for each way of asking. One query is written where it is used: through
 # a join, as the many are, it would cost a tenth of the whole.
 _OWN = {
-    "vector": "%(q)s::{vector}{cast}",
+    "vector": "%(q)s::{kind}{cast}",
     "id": "(SELECT embedding FROM {relation} WHERE id = %(q)s)",
     "vectors": "q.own{cast}",
     "ids": "q.own",
 }
 _MANY = {
-    "vectors": "SELECT place AS key, own FROM unnest(%(q)s::{vector}[])"
+    "vectors": "SELECT place AS key, own FROM unnest(%(q)s::{kind}[])"
     " WITH ORDINALITY AS u (own, place)",
     "ids": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = ANY (%(q)s)",
 }
@@ -309,12 +332,15 @@ def _statement(
     engine: Engine, target: Target, k: int, by: str, exact: bool, show: tuple[str, ...]
 ) -> bytes:
     """Compose the statement; rows come as id, distance, version if live, shown..., key if many."""
-    cast = "" if target.precision is Precision.FLOAT32 else "::{halfvec}"
-    kinds = {"vector": engine.type("vector"), "relation": target.relation}
+    cast = "::{halfvec}" if target.precision is Precision.FLOAT16 else ""
+    kind = engine.type("bit" if target.metric.of_bits else "vector")
+    kinds = {"kind": kind, "relation": target.relation}
     own = sql.SQL(_OWN[by].replace("{cast}", cast)).format(halfvec=engine.type("halfvec"), **kinds)
     # The sum keeps the planner from matching the expression to the index.
     distance = sql.SQL("(embedding {} {}) + 0" if exact else "embedding {} {}").format(
-        engine.operator(target.metric.operator), own
+        # A percent sign by itself would begin a parameter.
+        engine.operator(target.metric.operator.replace("%", "%%")),
+        own,
     )
     beside = ([] if target.version else ["version"]) + list(show)
     results = [sql.SQL("r.id, r.distance"), *(sql.Identifier("r", each) for each in beside)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from psycopg import sql
 
@@ -15,13 +14,19 @@ from ..load.attributes import STORED
 from ..readers.base import batch_rows
 from ..relations import version_table
 from ..types import IdType, Precision
+from .lookup import send, unpacked
 
+_COMPONENTS = {
+    Precision.FLOAT32: pa.float32(),
+    Precision.FLOAT16: pa.float16(),
+    Precision.BIT: pa.uint8(),
+}
 _CURSOR = sql.Identifier("embstore_stream")
 
 
 def schema(version: VersionRow) -> pa.Schema:
     """Return the schema of ``batches``."""
-    component = pa.float32() if version.precision is Precision.FLOAT32 else pa.float16()
+    component = _COMPONENTS[version.precision]
     key = pa.int64() if version.id_type is IdType.BIGINT else pa.string()
     return pa.schema(
         [
@@ -45,12 +50,10 @@ def batches(
         else sql.Identifier(each.name)
         for each in version.attributes
     ]
-    send = sql.SQL("{}.{}").format(
-        engine.schema, sql.Identifier(f"{version.precision.sql_type}_send")
-    )
+    embedding = sql.SQL("{}(embedding)").format(send(engine, version.precision))
     query = sql.SQL("DECLARE {} NO SCROLL CURSOR FOR SELECT {} FROM {}").format(
         _CURSOR,
-        sql.SQL(", ").join([sql.Identifier("id"), *columns, sql.SQL("{}(embedding)").format(send)]),
+        sql.SQL(", ").join([sql.Identifier("id"), *columns, embedding]),
         version_table(version.table_name, version.version),
     )
     fetch = sql.SQL("FETCH {} FROM {}").format(sql.Literal(batch_rows(version.dim)), _CURSOR)
@@ -63,10 +66,8 @@ def batches(
 
 
 def _batch(version: VersionRow, columns: list[Any]) -> pa.RecordBatch:
-    component = ">f4" if version.precision is Precision.FLOAT32 else ">f2"
-    fields = np.dtype([("header", ">u4"), ("value", component, (version.dim,))])
-    values = np.frombuffer(b"".join(columns[-1]), fields)["value"]
-    flat = pa.array(values.astype(values.dtype.newbyteorder("=")).ravel())
+    values = unpacked(b"".join(columns[-1]), len(columns[-1]), version.precision)
+    flat = pa.array(values.ravel())
     target = schema(version)
     arrays = [
         pa.array(column, field.type) for column, field in zip(columns[:-1], target, strict=False)

@@ -6,9 +6,11 @@ before its name; ``format=`` overrides both.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,16 @@ import pyarrow as pa
 from ..errors import BadInput, InvalidQuery
 from .base import EMBEDDING, ID, Opened, Wanted
 from .bias import folded
+from .bits import as_bits
 from .files.npy import read_matrix
 from .folders import Part
 from .ids import id_array
 from .layout import check_id_type, listed
 from .objects.plain import open_object, to_table
+from .objects.trees import leaf_bits
 from .query import Query, open_query, read_query
 from .registry import Format, Model, format_of, formats, models
+from .sieve import Sieve
 from .source import File, is_file, reading
 
 __all__ = [
@@ -33,6 +38,7 @@ __all__ = [
     "Query",
     "Wanted",
     "formats",
+    "leaf_bits",
     "models",
     "open_source",
     "read_attributes",
@@ -66,15 +72,34 @@ trained model
     BadInput, NotFound, InvalidQuery
     """
     with ExitStack() as held:
-        if isinstance(source, Query):
-            opened = open_query(source, wanted, held)
-        elif isinstance(source, Part):
-            opened = source.of(_file(source.place, wanted, format, held))
-        elif is_file(source):
-            opened = _file(source, wanted, format, held)
-        else:
-            opened = open_object(source, wanted)
-        yield _finished(opened, wanted)
+        opened = _opened(source, wanted, format, held)
+        if wanted.bits:
+            once = isinstance(source, pa.RecordBatchReader) or (
+                is_file(source) and not isinstance(source, str | os.PathLike)
+            )
+            opened = as_bits(opened, None if once else partial(_again, source, wanted, format))
+        yield opened
+
+
+@contextmanager
+def _again(source: object, wanted: Wanted, format: str | None) -> Iterator[Opened]:
+    """Open a source for a first look, which notes no bad rows."""
+    if wanted.sieve.skips:
+        wanted = replace(wanted, sieve=Sieve(lambda *_: None))
+    with ExitStack() as held:
+        yield _opened(source, wanted, format, held)
+
+
+def _opened(source: object, wanted: Wanted, format: str | None, held: ExitStack) -> Opened:
+    if isinstance(source, Query):
+        opened = open_query(source, wanted, held)
+    elif isinstance(source, Part):
+        opened = source.of(_file(source.place, wanted, format, held))
+    elif is_file(source):
+        opened = _file(source, wanted, format, held)
+    else:
+        opened = open_object(source, wanted)
+    return _finished(opened, wanted)
 
 
 def _file(source: object, wanted: Wanted, format: str | None, held: ExitStack) -> Opened:

@@ -80,7 +80,7 @@ def check_vectors(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> No
     ------
     BadInput
     """
-    if len(shape) != 2 or dtype.kind not in "fiu" or dtype.itemsize > 8:
+    if len(shape) != 2 or dtype.kind not in "bfiu" or dtype.itemsize > 8:
         raise BadInput(
             f"{name} has shape {shape} of {dtype}: vectors are a two-dimensional array of numbers,"
             " a row each",
@@ -128,7 +128,7 @@ def choose(
 
 
 def _vectors(kinds: Mapping[str, Kind], name: str, vectors: str | None) -> str:
-    matrices = [n for n, k in kinds.items() if len(k.shape) == 2 and k.dtype.kind in "fiu"]
+    matrices = [n for n, k in kinds.items() if len(k.shape) == 2 and k.dtype.kind in "bfiu"]
     if vectors is not None:
         if vectors not in matrices:
             raise BadInput(
@@ -189,7 +189,9 @@ def _common(a: str, b: str) -> int:
 
 
 def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the float type that a batch of this array has."""
+    """Return the float type that a batch of this array has; truth values are bits, uint8."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
     return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
 
 

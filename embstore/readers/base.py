@@ -49,6 +49,8 @@ class Wanted:
         What a fitted transformer is to transform: a matrix, a frame, or a path to one.
     allow_pickle : bool
         The user trusts the file with running code.
+    bits : bool
+        The table holds bits.
     sieve : Sieve
         What becomes of bad rows.
     """
@@ -60,6 +62,7 @@ class Wanted:
     fold: bool = False
     data: object = None
     allow_pickle: bool = False
+    bits: bool = False
     sieve: Sieve = field(default_factory=Sieve)
 
 
@@ -72,9 +75,9 @@ class Opened:
     name : str
         The source as the user named it; every message about it starts with this.
     schema : pyarrow.Schema
-        ``id`` (int64 or string), ``embedding`` (fixed_size_list of float16, float32 or float64),
-        then the attributes; where rows may be left out, `sieve.ROW` may be among them. Every
-        batch has exactly this schema.
+        ``id`` (int64 or string), ``embedding`` (fixed_size_list of float16, float32 or float64, or
+        of uint8 where the components are known to be bits), then the attributes; where rows may be
+        left out, `sieve.ROW` may be among them. Every batch has exactly this schema.
     batches : iterator of pyarrow.RecordBatch
         In the source's order. Raises BadInput when the source turns out damaged on the way.
     rows : int or None

@@ -35,6 +35,8 @@ def folded(opened: Opened, biases: str | None) -> Opened:
     """
     chosen = biases or opened.biases or _only(opened)
     kind = opened.schema.field(EMBEDDING).type
+    if pa.types.is_uint8(kind.value_type):
+        raise BadInput(f"{opened.name} holds bits, which take no bias: leave it out")
     if chosen != "1":
         _check(opened, chosen)
     at = opened.schema.get_field_index(EMBEDDING)

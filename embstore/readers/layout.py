@@ -100,11 +100,13 @@ def _vector_columns(
     groups = _numbered(schema, ids)
     if vectors is not None:
         return _named_vectors(schema, name, vectors, groups)
-    lists = [each.name for each in schema if is_vector(each.type)]
-    if EMBEDDING in lists:
+    lists = [each for each in schema if is_vector(each.type)]
+    if EMBEDDING in [each.name for each in lists]:
         return (EMBEDDING,)
+    # Lists of truth values are vectors only where there are no others.
+    lists = [each for each in lists if is_number(each.type.value_type)] or lists
     candidates: list[tuple[str, ...]] = (
-        [(each,) for each in lists]
+        [(each.name,) for each in lists]
         or list(groups.values())
         or [(each,) for each in texts if each != ids]
     )
@@ -227,7 +229,7 @@ def is_vector(kind: pa.DataType) -> bool:
     is_list = (
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
-    return bool(is_list and is_number(kind.value_type))
+    return bool(is_list and (is_number(kind.value_type) or pa.types.is_boolean(kind.value_type)))
 
 
 def is_text(kind: pa.DataType) -> bool:

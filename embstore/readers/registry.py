@@ -136,6 +136,7 @@ _OBJECTS: tuple[str, ...] = (
     "torch",
     "gensim",
     "keras",
+    "trees",
 )
 
 

@@ -88,6 +88,9 @@ def test_sql_page_runs(pg: Server, database: str) -> None:
             known = [table.name for table in store.tables()]
             table = store.table("items") if known else store.create_table("items")
             table.load(source, promote=True)
+        leaves = np.random.default_rng(0).integers(0, 2, (20, 3))
+        bits = np.eye(2)[leaves].reshape(20, 6)
+        store.create_table("ad_leaves", metric="jaccard").load(bits, ids=range(20), promote=True)
     with psycopg.connect(pg.url(database), autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (user_id int, item_id bigint)")
         connection.execute("CREATE ROLE analyst")

@@ -111,7 +111,7 @@ def _drain(opened: Opened, metric: Metric) -> None:
         vectors = batch.column(EMBEDDING).flatten().to_numpy().reshape(len(batch), opened.dim)
         stored = checks.to_stored(vectors, metric, Precision.FLOAT32, ids, Zero.REJECT)
         beside = [attributes.to_stored(batch.column(each.name), each, ids) for each in kept]
-        return encode(ids, kept, beside, stored)
+        return encode(ids, kept, beside, stored, opened.dim)
 
     for batch in opened.batches:
         batch.validate()

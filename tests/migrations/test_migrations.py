@@ -59,6 +59,63 @@ def test_down_and_up_again(pg: Server, bare_database: str) -> None:
     assert described(url) == before
 
 
+def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
+    url = pg.url(bare_database)
+    address = connection.parse(url)
+    schema.upgrade(address, "0001")
+    first = described(url)
+    with pytest.raises(embstore.SchemaMismatch, match=r"revision 0001.*embstore migrate"):
+        embstore.connect(url)
+    with psycopg.connect(url, autocommit=True) as opened:
+        opened.execute("REVOKE ALL ON FUNCTION embstore.nearest FROM PUBLIC")
+        opened.execute(
+            "INSERT INTO embstore.tables VALUES"
+            " ('items', 'bigint', 'cosine', 'float32', now(), 'x'),"
+            " ('fresh', NULL, 'ip', NULL, now(), 'x')"
+        )
+    schema.upgrade(address, "0002")
+    with psycopg.connect(url) as opened:
+        kept = opened.execute(
+            "SELECT proacl::text FROM pg_proc WHERE oid = 'embstore.nearest'::regproc"
+        ).fetchone()
+        assert kept is not None
+        assert "=X" not in kept[0].replace("embstore=X", "")  # still not everybody's
+    with embstore.connect(url) as store:
+        items = store.table("items")
+        items.load({1: [1.0, 2.0], 2: [2.0, 1.0]}, promote=True)
+        bits = store.create_table("leaves", metric="jaccard").load({1: [1, 0], 2: [1, 1]})
+        assert bits.similar([1], 1).ids.tolist() == [[2]]
+        store.table("fresh").load({1: [1.0, 2.0]})
+        # What 0001 could not hold stops the way back, and nothing of it is done.
+        with pytest.raises(embstore.DatabaseFailed, match="is violated by some row"):
+            schema.downgrade(address, "0001")
+        store.drop_table("leaves")
+    with psycopg.connect(url, autocommit=True) as opened:
+        opened.execute("GRANT EXECUTE ON FUNCTION embstore.nearest TO PUBLIC")
+    schema.downgrade(address, "0001")
+    assert described(url) == first
+    with psycopg.connect(url) as opened:
+        found = opened.execute("SELECT id FROM embstore.similar('items', '1', 5)").fetchall()
+    assert found == [("2",)]
+    schema.upgrade(address)
+
+
+@pytest.mark.parametrize(
+    ("metric", "precision"), [("jaccard", "float32"), ("hamming", None), ("cosine", "bit")]
+)
+def test_bits_and_their_metrics_go_together(
+    pg: Server, database: str, metric: str, precision: str | None
+) -> None:
+    with (
+        psycopg.connect(pg.url(database)) as opened,
+        pytest.raises(psycopg.errors.CheckViolation, match="tables_bits_check"),
+    ):
+        opened.execute(
+            "INSERT INTO embstore.tables VALUES ('t', NULL, %s, %s, now(), 'x')",
+            (metric, precision),
+        )
+
+
 def test_sql_is_the_same_migration(
     pg: Server, bare_database: str, database: str, cli: Command
 ) -> None:

@@ -63,7 +63,8 @@ def _schema(file: File, wanted: Wanted) -> pa.Schema:
     for each in schema:
         kind = each.type
         if each.name in chosen.vectors:
-            kind = pa.list_(pa.float32()) if is_vector(kind) else kind
+            if is_vector(kind) and not pa.types.is_boolean(kind.value_type):
+                kind = pa.list_(pa.float32())
             kind = pa.float32() if len(chosen.vectors) > 1 else kind
         fields.append(pa.field(each.name, kind))
     return pa.schema(fields)

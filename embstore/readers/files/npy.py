@@ -32,7 +32,7 @@ _ITEM = (
 _FIELDS = re.compile(
     r"\s*\{" + ",".join(_ITEM.format(i) for i in range(3)) + r",?\s*\}\s*", re.DOTALL | re.ASCII
 )
-_DTYPE = re.compile(r"[<>=|]?[fiuSU][1-9][0-9]{0,8}", re.ASCII)
+_DTYPE = re.compile(r"[<>=|]?(b1|[fiuSU][1-9][0-9]{0,8})", re.ASCII)
 
 
 @dataclass(frozen=True)

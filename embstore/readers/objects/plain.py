@@ -132,7 +132,7 @@ def _even(
     dim = None
     for row, (key, value) in enumerate(source.items()):
         vector = _vector(value)
-        if vector.ndim != 1 or vector.dtype.kind not in "fiu" or vector.dtype.itemsize > 8:
+        if vector.ndim != 1 or vector.dtype.kind not in "bfiu" or vector.dtype.itemsize > 8:
             problem = "no vector of numbers"
         elif dim is not None and len(vector) != dim:
             problem = f"{len(vector)} components where the first has {dim}"

@@ -50,8 +50,7 @@ BEGIN
     RETURN QUERY
         SELECT u.id, u.distance, CASE of.metric WHEN 'cosine' THEN 1 ELSE 0 END - u.distance
         FROM unnest(ids, distances) WITH ORDINALITY AS u (id, distance, rank)
-        -- A zero vector is not in a cosine index; without the index it comes last, at no distance.
-        WHERE (skip IS NULL OR u.id <> skip) AND (of.metric <> 'cosine' OR u.distance <> 'NaN')
+        WHERE skip IS NULL OR u.id <> skip
         ORDER BY u.rank LIMIT k;
 END
 $$
