@@ -206,3 +206,13 @@ def test_command_line(cli: Command, tmp_path: Any) -> None:
     assert json.loads(done.stdout)[0]["vector"] == [0, 0, 1, 0, 1, 0]
     done = cli("nearest", "leaves", "--vector", "[0,1,2,1,0,0]")
     assert (done.returncode, "other values than 0 and 1" in done.stderr) == (1, True)
+
+
+def test_repeated_ids_can_be_left_out(store: Store) -> None:
+    base = np.random.default_rng(0).integers(0, 2, (300, 37), dtype=np.uint8)
+    ids = [*range(298), 5, 7]
+    table = store.create_table("leaves", metric="hamming")
+    version = table.load(base, ids=ids, on_bad="skip")
+    assert (version.rows, version.source["rejected"]) == (298, 2)
+    np.testing.assert_array_equal(version.lookup([5, 297]).vectors, base[[5, 297]])
+    assert version.checksum == table.load(base[:298], ids=range(298)).checksum
