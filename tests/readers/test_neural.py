@@ -569,7 +569,7 @@ def recommender(keras: Any) -> Any:
 def subclassed(keras: Any) -> Any:
     """A model whose layers are attributes, one of them in a tower."""
 
-    class Towers(keras.Model):  # type: ignore[misc, name-defined]
+    class Towers(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.tower = keras.Sequential(
