@@ -50,7 +50,7 @@ _TYPES = {
 _VARINTS = {5, 7, 11}
 _DATA = {4, 9, 10} | _VARINTS
 # Models have some ten thousand nodes; each is one field to step over, two microseconds.
-_MAX_FIELDS = 1_000_000
+_MAX_FIELDS = 500_000
 _MAX_TEXT = 4096
 _MAX_FACTS, _MAX_SHAPE = 64, 64
 

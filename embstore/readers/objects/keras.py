@@ -15,6 +15,7 @@ from ..base import Opened, Wanted
 from ..facts import library, public
 from ..matrices import open_parameters
 from ..registry import Model, Needs
+from ..tensors import as_numpy, is_tensor
 
 
 def open_layer(layer: Any, wanted: Wanted) -> Opened:
@@ -80,8 +81,10 @@ def _rows(keras: Any, variable: Any) -> Rows:
     dtype = np.dtype(np.float32 if name == "bfloat16" else name)
 
     def read(at: int, count: int) -> NDArray[Any]:
-        part = np.asarray(keras.ops.convert_to_numpy(variable.value[at : at + count]))
-        return part.astype(dtype, copy=False)
+        part = variable.value[at : at + count]
+        # Of a tensor of PyTorch's, Keras asks for the array in a way that numpy 2 warns of.
+        array = as_numpy(part) if is_tensor(part) else keras.ops.convert_to_numpy(part)
+        return np.asarray(array).astype(dtype, copy=False)
 
     return Rows(tuple(variable.shape), dtype, read)
 
