@@ -1,6 +1,8 @@
 """Neural networks: PyTorch, ONNX and Keras, as objects and as files."""
 
 import gzip
+import io
+import json
 import os
 import pickle
 import zipfile
@@ -12,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embstore.errors import BadInput, MissingPackage
+from embstore import Store
+from embstore.errors import BadInput, EmbstoreError, MissingPackage
 from embstore.readers import Opened, Wanted, open_source
 from tests.fix_data import clusters
 
