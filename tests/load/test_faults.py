@@ -35,7 +35,7 @@ STEP = 4
 ROWS = 3 * STEP
 
 Ids = Sequence[int | str]
-Rows = Sequence[Sequence[float]]
+Rows = Any  # Sequence[Sequence[float]] or an array
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def prepared(
     path: Path, metric: Metric = Metric.L2, precision: Precision = Precision.FLOAT32
 ) -> tuple[list[Any], Any]:
     """Read and check a file as a load does, without a server."""
-    how = {"ids": "row-number"} if path.name == "v.npy" else {}
+    how: dict[str, Any] = {"ids": "row-number"} if path.name == "v.npy" else {}
     format = "word2vec-binary" if path.suffix == ".bin" else None
     ids: list[Any] = []
     parts = []
@@ -285,7 +285,9 @@ def test_another_dim(tmp_path: Path, name: str, row: int, count: int) -> None:
 @each_format
 def test_no_rows(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, [], np.zeros((0, DIM), np.float32))
-    with pytest.raises(BadInput, match=r"no rows|no column of vectors|0 (factors|numbers)") as one:
+    with pytest.raises(
+        BadInput, match=r"no rows|no column of vectors|0 (factors|numbers)|is empty"
+    ) as one:
         prepared(path)
     path.write_bytes(b"")
     with pytest.raises(BadInput, match=r"is empty: there is nothing to load") as two:
@@ -343,16 +345,14 @@ def test_ids_say_the_same(tmp_path: Path, name: str) -> None:
         ("v.parquet", ["a", ""], "row 2: the id is empty"),
         ("v.parquet", ["a", "x" * 10_000], "row 2: the id is 10000 bytes long, the limit is 1024"),
         ("v.parquet", ["a", "b\0"], "row 2: the id holds the character NUL"),
-        ("v.csv", [1, 2**63], "row 2 .*no bigint"),
-        ("v.csv", [1, "a"], "row 2 .*no bigint"),
         ("v.csv", [1, ""], "row 2: the id is missing|row 2 .*no bigint|row 2: the id is empty"),
         ("v.jsonl", [1, "a"], "row 2 .*changed from number to string"),
-        ("v.jsonl", [1, 2**63], "row 2"),
+        ("v.jsonl", [1, 2**63], "type double and cannot hold ids"),
         ("v.jsonl", [True, False], "type bool and cannot hold ids"),
         ("v.jsonl", [1.5, 2.5], "type double and cannot hold ids"),
         ("v.vec", ["a", "x" * 1025], "line 3: the id is 1025 bytes"),
         ("v.vec", ["a", ""], "line 3: the id is empty"),
-        ("v.bin", ["a", ""], "row 2: the id is empty"),
+        ("v.bin", ["abc", ""], "row 2: the id is empty"),
     ],
 )
 def test_bad_ids(tmp_path: Path, name: str, ids: Any, says: str) -> None:
@@ -361,11 +361,16 @@ def test_bad_ids(tmp_path: Path, name: str, ids: Any, says: str) -> None:
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["v.csv", "v.tsv", "v.jsonl", "v.vec", "v.bin"])
+def test_ids_beyond_bigint_are_text_in_text(tmp_path: Path) -> None:
+    ids = [1, 2**63, 2**64 - 1]
+    assert prepared(put(tmp_path, "v.csv", ids, rows_of(3)))[0] == [str(each) for each in ids]
+
+
+@pytest.mark.parametrize("name", ["v.csv", "v.tsv", "v.jsonl", "v.vec", "v.bin", "v.parquet"])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
 def test_ids_that_are_no_text(tmp_path: Path, name: str, bad: bytes) -> None:
     path = put(tmp_path, name, ["first", "other"], rows_of(2))
-    path.write_bytes(path.read_bytes().replace(b"other", bad))
+    path.write_bytes(path.read_bytes().replace(b"other", bad.ljust(5, b"x")))
     with pytest.raises(BadInput, match=r"UTF-?8") as caught:
         prepared(path)
     assert caught.value.row == FIRST.get(name, 1) + 1
@@ -428,9 +433,6 @@ def test_an_id_twice(store: Store, tmp_path: Path, first: int, second: int) -> N
 def test_an_id_in_two_files(store: Store, tmp_path: Path) -> None:
     items = store.create_table("items", id_type="bigint")
     one = put(tmp_path, "v.jsonl", [1, 2], rows_of(2))
-    two = put(tmp_path, "v.csv", ["3", "2"], rows_of(2))
-    with pytest.raises(embstore.BadInput, match=r"v\.csv has other columns"):
-        items.load([one, two])
     two = put(tmp_path, "v.csv", [3, 2], rows_of(2))
     with pytest.raises(embstore.DuplicateId, match=r"v\.jsonl row 2 and .*v\.csv row 2: id 2 is"):
         items.load([one, two])
@@ -457,7 +459,7 @@ def replace(path: Path) -> None:
 def test_a_file_that_does_not_stay(
     tmp_path: Path, name: str, happens: Callable[[Path], None]
 ) -> None:
-    how = {"ids": "row-number"} if name == "v.npy" else {}
+    how: dict[str, Any] = {"ids": "row-number"} if name == "v.npy" else {}
     path = put(tmp_path, name, range(10, 10 + ROWS), rows_of())
     format = "word2vec-binary" if name == "v.bin" else None
     with (
@@ -507,7 +509,7 @@ def huge_page() -> bytes:
 HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("v.pkl", lambda: b"\x80\x04cposix\nmkdir\n(X\x06\x00\x00\x00canary\x85R.", "is a pickle"),
     ("v.npz", forged_npz, "decompression bomb"),
-    ("v.npz", lambda: zstd(bytes(MANY)), "neither its content|cannot be read"),
+    ("v.npz", lambda: zstd(bytes(MANY)), "decompression bomb"),
     ("v.npy", lambda: header("<f4", "(1000000000, 64)") + bytes(99), "declares 256000000000 bytes"),
     ("v.npy", lambda: zstd(header("<f4", "(1000000000, 3)") + bytes(99)), "ends .* early"),
     ("v.npy", lambda: npy([], rows_of()) + b"more", "declares 144 bytes of data and has 148"),
@@ -572,7 +574,7 @@ def test_a_load_from_each_format(store: Store, tmp_path: Path) -> None:
     items = store.create_table("items", metric="l2", id_type="text")
     sums = set()
     for name in sorted(set(FORMATS) - NO_IDS):
-        how = {"format": "word2vec-binary"} if name == "v.bin" else {}
+        how: dict[str, Any] = {"format": "word2vec-binary"} if name == "v.bin" else {}
         ids = [f"i{each}" for each in range(ROWS)]
         sums.add(items.load(put(tmp_path, name, ids, rows_of()), index="none", **how).checksum)
         bad = rows_of()

@@ -69,14 +69,19 @@ def _first_block(file: File, dialect: Dialect, types: dict[str, pa.DataType]) ->
 def _types(file: File, dialect: Dialect, wanted: Wanted) -> tuple[dict[str, pa.DataType], bool]:
     """Settle the types that inference from some rows gets wrong, and whether ids are integers."""
     head = _first_block(file, dialect, {})
-    outside = ids_beside(head.schema, wanted, file.name) is not None
-    chosen = chosen_columns(head, file.name, wanted, outside)
-    # A column of which the first block has no value, or bytes that are no UTF-8, is text.
-    types = {
+    own = wanted.ids if isinstance(wanted.ids, str) else ID
+    texts = {
         each.name: pa.string()
         for each in head.schema
-        if pa.types.is_null(each.type) or pa.types.is_binary(each.type)
+        # What is no UTF-8, which is then refused with its row; ids beyond bigint.
+        if pa.types.is_binary(each.type) or (each.name == own and pa.types.is_floating(each.type))
     }
+    if texts:
+        head = _first_block(file, dialect, texts)
+    outside = ids_beside(head.schema, wanted, file.name) is not None
+    chosen = chosen_columns(head, file.name, wanted, outside)
+    # A column of which the first block has no value is text.
+    types = {each.name: pa.string() for each in head.schema if pa.types.is_null(each.type)}
     single = pa.string() if len(chosen.vectors) == 1 else pa.float32()
     types |= dict.fromkeys(chosen.vectors, single)
     if chosen.id is None:
