@@ -506,6 +506,20 @@ def huge_page() -> bytes:
     return data[: place + 1] + b"\xfe\xff\xff\xff\x0f" + data[place + 2 :]
 
 
+def zeros(rows: int) -> pa.Table:
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * 64, "f4")), 64)
+    return pa.table({"id": pa.array(range(rows)), "v": flat})
+
+
+def arrow_bomb(kind: str, rows: int = MANY // 256) -> bytes:
+    out = io.BytesIO()
+    options = ipc.IpcWriteOptions(compression="zstd")
+    make = ipc.new_stream if kind == "stream" else ipc.new_file
+    with make(out, zeros(rows).schema, options=options) as writer:
+        writer.write_table(zeros(rows))
+    return out.getvalue()
+
+
 HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("v.pkl", lambda: b"\x80\x04cposix\nmkdir\n(X\x06\x00\x00\x00canary\x85R.", "is a pickle"),
     ("v.npz", forged_npz, "decompression bomb"),
@@ -526,6 +540,10 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("v.bin", lambda: word2vec_binary([1], rows_of(1)) + b"more", "goes on behind"),
     ("v.parquet", huge_page, "cannot be read as Parquet"),
     ("v.arrows", lambda: b"\xff\xff\xff\xff\xff\xff\xff\x7f", "cannot be read as Arrow"),
+    ("v.arrows", lambda: arrow_bomb("stream"), "decompression bomb"),
+    ("v.arrows", lambda: zstd(arrow_bomb("stream")), "decompression bomb"),
+    ("v.feather", lambda: arrow_bomb("file"), "decompression bomb"),
+    ("v.arrows", lambda: stream([1], rows_of(1)) + b"more", "goes on behind its end"),
 ]
 READ = """
 import json, resource, sys
@@ -543,7 +561,13 @@ except EmbstoreError as error:
     said = str(error)
 print(json.dumps([said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
 """
-NAMED = {"pkl": "pickle", "vec": "word2vec", "bin": "word2vec-binary", "arrows": "arrow"}
+NAMED = {
+    "pkl": "pickle",
+    "vec": "word2vec",
+    "bin": "word2vec-binary",
+    "arrows": "arrow",
+    "feather": "arrow",
+}
 
 
 @pytest.mark.parametrize(("name", "make", "says"), HOSTILE)
@@ -567,6 +591,14 @@ def test_hostile_files_cost_little(
     assert re.search(says, said), said
     assert grown < 130 << 10, f"{grown >> 10} MiB for {said}"
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_what_shrinks_well_is_no_bomb(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "v.arrow"
+    path.write_bytes(arrow_bomb(kind, 10_000))
+    assert path.stat().st_size < 60_000
+    assert len(prepared(path)[0]) == 10_000
 
 
 def test_a_load_from_each_format(store: Store, tmp_path: Path) -> None:
