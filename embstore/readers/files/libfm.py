@@ -18,6 +18,7 @@ from ...errors import BadInput
 from ...types import MAX_DIM
 from ..arrays import matrix_batches, matrix_schema
 from ..base import Opened, Picked, RowNumbers, Wanted, batch_rows, check_count
+from ..facts import plain
 from ..ids import outside_ids
 from ..registry import Format
 from ..source import CHUNK, File, read_exactly
@@ -83,7 +84,7 @@ def open_libfm(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         first=0,
         provenance=file.provenance("libfm"),
         trainer="libFM",
-        params={"factors": dim, **({} if mean is None else {"global_bias": mean})},
+        params={"factors": dim, **({} if mean is None else {"global_bias": plain(mean)})},
         biases="bias" if beside else None,
     )
 
