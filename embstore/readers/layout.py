@@ -62,7 +62,8 @@ def layout(
     _check_columns(schema, name)
     names = schema.names
     chosen = _vector_columns(schema, name, ids, vectors, texts)
-    rest = [each for each in names if each not in chosen]
+    vectors_of = set(chosen)
+    rest = [each for each in names if each not in vectors_of]
     own = None if outside else _id_column(schema, name, ids, rest)
     attributes = [each for each in rest if each != own and not _UNNAMED_INDEX.fullmatch(each)]
     for taken, by in ((ID, own or "elsewhere"), (EMBEDDING, chosen[0])):
@@ -77,14 +78,15 @@ def layout(
 
 
 def _check_columns(schema: pa.Schema, name: str) -> None:
-    names = schema.names
+    seen: set[str] = set()
     for each in schema:
-        if names.count(each.name) > 1:
+        if each.name in seen:
             raise BadInput(
                 f"{name} has two columns called {each.name!r}: rename one",
                 source=name,
                 column=each.name,
             )
+        seen.add(each.name)
         if isinstance(each.type, pa.BaseExtensionType):
             raise BadInput(
                 f"{name}: column {each.name!r} has the extension type {each.type}, which is not"

@@ -197,11 +197,9 @@ def _arrow() -> list[Seed]:
         return out.getvalue()
 
     found = tables()
-    seeds = [
-        Seed(f"{key}.arrows", stream(table), refused=key == "view") for key, table in found.items()
-    ]
+    seeds = [Seed(f"{key}.arrows", stream(table)) for key, table in found.items()]
     seeds += [
-        Seed(f"{key}.feather", file(table, compression="uncompressed"), refused=key == "view")
+        Seed(f"{key}.feather", file(table, compression="uncompressed"))
         for key, table in found.items()
     ]
     return [
@@ -275,9 +273,7 @@ def _libfm() -> list[Seed]:
     )
     seeds = [
         Seed("full.libfm", full.encode()),
-        Seed(
-            "spaces.libfm", full.replace("\n", " \n").replace("f \n", "f\n").encode(), refused=True
-        ),
+        Seed("spaces.libfm", full.replace("\n", " \n").replace("f \n", "f\n").encode()),
         Seed("pairs.libfm", f"#pairwise interactions Vj,f\n{factors}".encode()),
         Seed("fold.libfm", full.encode(), {"fold": True}),
     ]

@@ -6,21 +6,19 @@ most tools write).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from ..base import Opened, Wanted
 from ..columns import check_valid
+from ..messages import MAGIC, Checked, Patient, check_file
 from ..registry import Format
-from ..source import CHUNK, File
+from ..source import File
 from ..tables import opened_table
 
-MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
 
 
@@ -39,11 +37,13 @@ def read_arrow(file: File) -> pa.Table:
 
 def _batches(file: File, held: ExitStack) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     if file.head(len(MAGIC)) == MAGIC:
-        reader = ipc.open_file(_Patient(file.seekable(held)))
+        raw = Patient(file.seekable(held))
+        check_file(raw, file.name)
+        reader = ipc.open_file(raw)
         return reader.schema, _checked(
             (reader.get_batch(i) for i in range(reader.num_record_batches)), file.name
         )
-    stream = ipc.open_stream(_Patient(file.stream(held)))
+    stream = ipc.open_stream(Checked(file.stream(held), file.name))
     return stream.schema, _checked(iter(stream), file.name)
 
 
@@ -53,34 +53,6 @@ def _checked(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.Record
         check_valid(batch, name, rows)
         rows += batch.num_rows
         yield batch
-
-
-class _Patient(io.RawIOBase):
-    """The file for Arrow, which would allocate at once whatever length a message claims."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return as many bytes as asked for, fewer at the end."""
-        parts = []
-        while size and (part := self._stream.read(min(size, 8 * CHUNK) if size > 0 else CHUNK)):
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place; return it."""
-        return int(self._stream.seek(offset, whence))
-
-    def tell(self) -> int:
-        """Return the place."""
-        return int(self._stream.tell())
 
 
 FORMATS = (

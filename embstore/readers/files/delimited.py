@@ -74,14 +74,20 @@ def _types(file: File, dialect: Dialect, wanted: Wanted) -> tuple[dict[str, pa.D
     """Settle every column's type, and whether ids are integers, by the first block."""
     skips = wanted.sieve.skips
     head = _with_numbers(_first_block(file, dialect, {}, skips))
+    own = wanted.ids if isinstance(wanted.ids, str) else ID
+    texts = {
+        each.name: pa.string()
+        for each in head.schema
+        # What is no UTF-8, which is then refused with its row; ids beyond bigint.
+        if pa.types.is_binary(each.type) or (each.name == own and pa.types.is_floating(each.type))
+    }
+    if texts:
+        head = _with_numbers(_first_block(file, dialect, texts, skips))
     outside = ids_beside(head.schema, wanted, file.name) is not None
     chosen = chosen_columns(head, file.name, wanted, outside)
-    # A column of which the first block has no value, or bytes that are no UTF-8, is text.
+    # A column of which the first block has no value is text.
     types = {
-        each.name: pa.string()
-        if pa.types.is_null(each.type) or pa.types.is_binary(each.type)
-        else each.type
-        for each in head.schema
+        each.name: pa.string() if pa.types.is_null(each.type) else each.type for each in head.schema
     }
     single = pa.string() if len(chosen.vectors) == 1 else pa.float32()
     types |= dict.fromkeys(chosen.vectors, single)

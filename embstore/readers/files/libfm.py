@@ -18,6 +18,7 @@ from ...errors import BadInput
 from ...types import MAX_DIM
 from ..arrays import matrix_batches, matrix_schema
 from ..base import Opened, Picked, RowNumbers, Wanted, batch_rows, check_count
+from ..facts import plain
 from ..ids import outside_ids
 from ..registry import Format
 from ..source import CHUNK, File, read_exactly
@@ -41,8 +42,7 @@ def open_libfm(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         )
     with ExitStack() as meanwhile:
         beginning = io.BufferedReader(file.stream(meanwhile), CHUNK)
-        mean, biases, lines = _biases(beginning, file.name)
-        start = beginning.tell()
+        mean, biases, lines, start = _biases(beginning, file.name)
         first = beginning.readline(CHUNK)
     dim, trailing = len(first.split()), first.rstrip(b"\r\n").endswith(b" ")
     if not 1 <= dim <= MAX_DIM:
@@ -84,19 +84,29 @@ def open_libfm(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         first=0,
         provenance=file.provenance("libfm"),
         trainer="libFM",
-        params={"factors": dim, **({} if mean is None else {"global_bias": mean})},
+        params={"factors": dim, **({} if mean is None else {"global_bias": plain(mean)})},
         biases="bias" if beside else None,
     )
 
 
-def _biases(stream: Any, name: str) -> tuple[float | None, Any, int]:
-    """Read what stands before the factors: the global bias, the others, and how many lines."""
-    mean, found, lines = None, None, 1
-    line = _line(stream, name)
+def _biases(stream: Any, name: str) -> tuple[float | None, Any, int, int]:
+    """Read what stands before the factors.
+
+    Returns the global bias, the others, and how many lines and bytes that is.
+    """
+    mean, found, lines, start = None, None, 1, 0
+
+    def following() -> bytes:
+        nonlocal start
+        line = _line(stream, name)
+        start += len(line)
+        return line
+
+    line = following()
     if line.startswith(_GLOBAL):
-        mean, line, lines = float(_line(stream, name)), _line(stream, name), 3
+        mean, line, lines = float(following()), following(), 3
     if line.startswith(_LINEAR):
-        texts = list(takewhile(lambda each: not each.startswith(_PAIRWISE), _each(stream, name)))
+        texts = list(takewhile(lambda each: not each.startswith(_PAIRWISE), iter(following, b"")))
         lines += len(texts) + 1
         found = np.array([float(each) for each in texts])
     elif not line.startswith(_PAIRWISE):
@@ -106,12 +116,7 @@ def _biases(stream: Any, name: str) -> tuple[float | None, Any, int]:
             source=name,
             row=lines,
         )
-    return mean, found, lines
-
-
-def _each(stream: Any, name: str) -> Iterator[bytes]:
-    while True:
-        yield _line(stream, name)
+    return mean, found, lines, start
 
 
 def _line(stream: Any, name: str, limit: int = 256) -> bytes:
