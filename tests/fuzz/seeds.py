@@ -13,6 +13,7 @@ import os
 import pickle
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -436,10 +437,12 @@ def _keras() -> list[Seed]:
     model = keras.Sequential(
         [keras.Input((1,)), keras.layers.Embedding(ROWS, DIM, name="items"), keras.layers.Flatten()]
     )
-    return [
-        Seed("a.keras", written(model.save, "a.keras"), ROW_NUMBERS),
-        Seed("a.weights.h5", written(model.save_weights, "a.weights.h5"), ROW_NUMBERS),
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own
+        return [
+            Seed("a.keras", written(model.save, "a.keras"), ROW_NUMBERS),
+            Seed("a.weights.h5", written(model.save_weights, "a.weights.h5"), ROW_NUMBERS),
+        ]
 
 
 def _gensim() -> list[Seed]:
@@ -486,6 +489,8 @@ SEEDS: dict[str, Callable[[], list[Seed]]] = {
     "bvecs": _vecs("u1", "bvecs"),
     "ivecs": _vecs("<i4", "ivecs"),
     "fbin": _bigann("<f4", "fbin"),
+    "f16bin": _bigann("<f2", "f16bin"),
+    "ibin": _bigann("<i4", "ibin"),
     "u8bin": _bigann("u1", "u8bin"),
     "i8bin": _bigann("i1", "i8bin"),
     "hdf5": _hdf5,

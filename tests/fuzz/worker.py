@@ -23,7 +23,7 @@ from embstore import EmbstoreError
 from embstore.load import attributes, checks
 from embstore.load.encode import encode
 from embstore.load.ids import id_type_of, to_id_type
-from embstore.readers import Wanted, open_source, read_attributes
+from embstore.readers import Wanted, apart, open_source, read_attributes
 from embstore.readers.base import EMBEDDING, ID, Opened
 from embstore.readers.registry import Format
 from embstore.types import Metric, Precision, Zero
@@ -38,6 +38,7 @@ WALL_SECONDS = 60.0
 ADDRESS_SPACE = 3 << 30
 RESIDENT = 256 << 20
 _M_ARENA_MAX = -8
+_SERVE = str(Path(apart.__file__).with_name("children") / "serve.py")
 # The exit status of a process that another is to go on for.
 AGAIN = 75
 
@@ -172,6 +173,9 @@ class Watch:
         if code is not None and code.co_name == "<module>" and code.co_filename.endswith(".py"):
             return
         if event in {"marshal.loads", "compile"} and _importing():
+            return
+        # HDF5 and Faiss are read by a process of their own, which is limited itself.
+        if event == "subprocess.Popen" and _SERVE in map(str, arguments[1]):
             return
         self.events.append(f"{event} {arguments!r}"[:300])
 

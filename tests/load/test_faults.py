@@ -338,7 +338,7 @@ def test_ids_say_the_same(tmp_path: Path, name: str) -> None:
     [
         ("v.npz", np.array([1, 2**63], np.uint64), r"row 2: id 9223372036854775808 is beyond"),
         ("v.npz", np.array([1.0, 2.0]), "the ids of v are not there"),
-        ("v.npz", np.array([True, False]), r"\(ids\) holds \|b1"),
+        ("v.npz", np.array([True, False]), r"the ids of v are not there"),
         ("v.parquet", pa.array([1, 2**64 - 1], pa.uint64()), "row 2 .*beyond bigint"),
         ("v.parquet", [1.0, 2.0], "type double and cannot hold ids"),
         ("v.parquet", [True, False], "type bool and cannot hold ids"),

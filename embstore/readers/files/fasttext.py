@@ -321,10 +321,11 @@ def _blocks(
             yield model.output.read(stream, at, len(part), model.name)
             continue
         block = model.input.read(stream, at, len(part), model.name)
-        if buckets is not None:
-            block = _means(block, buckets, *ngrams(part, shortest, longest, count))
-        if chosen == "sum":
-            block = block + model.output.read(stream, at, len(part), model.name)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused with its row later
+            if buckets is not None:
+                block = _means(block, buckets, *ngrams(part, shortest, longest, count))
+            if chosen == "sum":
+                block = block + model.output.read(stream, at, len(part), model.name)
         yield block
 
 

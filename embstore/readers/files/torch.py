@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -64,7 +65,7 @@ def open_torch(file: File, wanted: Wanted, held: ExitStack) -> Opened:
             f" {torch.__version__}: run pip install --upgrade 'torch>={floor}'"
         )
     # PyTorch's unpickler reads lines, which Arrow's files cannot.
-    stream = held.enter_context(io.BufferedReader(file.seekable(held)))
+    stream = held.enter_context(_Stream(file.seekable(held)))
     found = _Contents(file.name)
     if _LEGACY.match(file.head(16)):
         found.add("", _load(stream, file.name, "cpu"))
@@ -84,11 +85,27 @@ def open_torch(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     return replace(opened, trainer="torch", params=found.params, metrics=found.metrics)
 
 
+class _Stream(io.BufferedReader):
+    """Reads no more than there is: what a damaged pickle asks for would be allocated first."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__(raw)
+        self._end = self.seek(0, io.SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return as many bytes as are asked for and there."""
+        left = max(0, self._end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def _load(stream: Any, name: str, device: str) -> Any:
     torch = require("torch", "torch")
     stream.seek(0)
     try:
-        return torch.load(stream, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it may not be able to read
+            return torch.load(stream, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         unsafe = _UNSAFE.search(str(error))
         what = f"an object of {unsafe[1]}" if unsafe else "something else than tensors"
