@@ -29,7 +29,6 @@ _ENDS = {
     -signal.SIGPROF: f"it took {worker.CPU_SECONDS} s of the processor",
     -signal.SIGALRM: f"it waited for {worker.WALL_SECONDS} s",
 }
-CORPUS = Path(__file__).parent / "corpus"
 
 
 def main() -> int:

@@ -24,10 +24,11 @@ from hypothesis.extra import numpy as hnp
 
 import embstore
 from embstore import BadInput, EmbstoreError, Store
+from embstore.load import attributes
 from embstore.load.checks import MAX_NORM, MIN_NORM, Place, to_stored
 from embstore.load.ids import id_type_of, to_id_type
 from embstore.readers import Wanted, base, open_source
-from embstore.types import Metric, Precision
+from embstore.types import Attribute, Metric, Precision
 
 DIM = 3
 # What a batch is cut to, so that few rows make several.
@@ -437,6 +438,34 @@ def test_an_id_in_two_files(store: Store, tmp_path: Path) -> None:
     with pytest.raises(embstore.DuplicateId, match=r"v\.jsonl row 2 and .*v\.csv row 2: id 2 is"):
         items.load([one, two])
     assert items.versions() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (pa.array([[1.5], [float("nan")]]), "not JSON compliant"),
+        (pa.array([["a"], ["b\0"]]), "the character NUL"),
+        (pa.array([{"x": "\\\0"}]), "the character NUL"),
+        (pa.array([[b"\xff"]]).cast(pa.list_(pa.string()), safe=False), "utf-8"),
+    ],
+)
+def test_nested_attributes_that_are_no_jsonb(values: pa.Array, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        attributes.to_stored(values, Attribute("a", "jsonb"), "v.parquet", 7)
+    assert "v.parquet rows 7 to" in str(caught.value) and "column 'a'" in str(caught.value)
+
+
+def test_a_backslash_is_no_escape() -> None:
+    values = pa.array([["\\u0000"]])
+    stored = attributes.to_stored(values, Attribute("a", "jsonb"), "v.parquet", 7)
+    assert json.loads(stored[0].as_py()) == ["\\u0000"]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[31m", "\n", "\r", "\u202e", "\ud800", "\0"])
+def test_a_message_is_one_harmless_line(hostile: str) -> None:
+    text = str(BadInput(f"v.csv row 1: {hostile} ü é 漢"))
+    assert text.isprintable() and text.encode()
+    assert text.startswith("v.csv row 1: \\") and text.endswith(" ü é 漢")
 
 
 def shrink(path: Path) -> None:

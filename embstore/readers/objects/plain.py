@@ -147,7 +147,7 @@ def _common_kind(source: Mapping[Any, Any]) -> tuple[np.dtype[Any], int]:
 def _named_arrays(source: Mapping[Any, Any], wanted: Wanted) -> Opened:
     named = {str(key): _plain(value) for key, value in source.items()}
     kinds = {name: Kind(each.shape, each.dtype) for name, each in named.items()}
-    outside = outside_ids(wanted.ids, list(named))
+    outside = outside_ids(wanted.ids, list(named), "mapping")
     inside = wanted.ids if isinstance(wanted.ids, str) and outside is None else None
     chosen = choose(kinds, "mapping", inside, wanted.vectors, outside is not None)
     keys = outside
