@@ -29,7 +29,6 @@ _ENDS = {
     -signal.SIGPROF: f"it took {worker.CPU_SECONDS} s of the processor",
     -signal.SIGALRM: f"it waited for {worker.WALL_SECONDS} s",
 }
-CORPUS = Path(__file__).parent / "corpus"
 
 
 # Each input is a process of its own, which takes a hundred times as long.

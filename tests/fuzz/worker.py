@@ -251,7 +251,7 @@ def work(
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if now - peak > RESIDENT:
             found = f"it took {(now - peak) >> 20} MiB of memory"
-            peak = now
+        peak = now
         progress.values[1] += 1
         if found == "read":
             progress.values[2] += 1

@@ -24,10 +24,12 @@ from hypothesis.extra import numpy as hnp
 
 import embstore
 from embstore import BadInput, EmbstoreError, Store
+from embstore.load import attributes
 from embstore.load.checks import MAX_NORM, MIN_NORM, to_stored
 from embstore.load.ids import id_type_of, to_id_type
 from embstore.readers import Wanted, base, open_source
-from embstore.types import Metric, Precision, Zero
+from embstore.readers.sieve import BadRows
+from embstore.types import Attribute, Metric, Precision, Zero
 
 DIM = 3
 # What a batch is cut to, so that few rows make several.
@@ -439,6 +441,36 @@ def test_an_id_in_two_files(store: Store, tmp_path: Path) -> None:
     with pytest.raises(embstore.DuplicateId, match=r"v\.jsonl row 2 and .*v\.csv row 2: id 2 is"):
         items.load([one, two])
     assert items.versions() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (pa.array([[1.5], [float("nan")]]), "neither NaN"),
+        (pa.array([["a"], ["b\0"]]), "the character NUL"),
+        (pa.array([[], [{"x": "\\\0"}]]), "the character NUL"),
+        (pa.array([[], [b"\xff"]]).cast(pa.list_(pa.string()), safe=False), "UTF-8"),
+    ],
+)
+def test_nested_attributes_that_are_no_jsonb(values: pa.Array, says: str) -> None:
+    with pytest.raises(BadRows) as caught:
+        attributes.to_stored(values, Attribute("a", "jsonb"), pa.array([7, 8]))
+    problem = caught.value.problem
+    assert caught.value.rows.tolist() == [1]
+    assert callable(problem) and says in problem(1) and "column 'a'" in problem(1)
+
+
+def test_a_backslash_is_no_escape() -> None:
+    values = pa.array([["\\u0000"]])
+    stored = attributes.to_stored(values, Attribute("a", "jsonb"), pa.array([7]))
+    assert json.loads(stored[0].as_py()) == ["\\u0000"]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[31m", "\n", "\r", "\u202e", "\ud800", "\0"])
+def test_a_message_is_one_harmless_line(hostile: str) -> None:
+    text = str(BadInput(f"v.csv row 1: {hostile} ü é 漢"))
+    assert text.isprintable() and text.encode()
+    assert text.startswith("v.csv row 1: \\") and text.endswith(" ü é 漢")
 
 
 def shrink(path: Path) -> None:

@@ -82,7 +82,7 @@ def _head(file: File) -> pa.RecordBatch:
 def _agreed(file: File) -> pa.RecordBatch:
     """Return the rows of the first block that agree on what their fields hold, or most of them."""
     with ExitStack() as held:
-        lines = next(_lines(file.stream(held)), b"")
+        lines = next(_lines(file.stream(held), file.name), b"")
     parts = [found for *_, found in _halves(lines, None, "infer")]
     head = pa.table({})
     for part in sorted((each for each in parts if isinstance(each, pa.Table)), key=len)[::-1]:
@@ -143,7 +143,7 @@ def _parsed(
     the rows of its blocks, and has no way to look at a block before it crashes.
     """
     rows = 0
-    for lines in _lines(stream):
+    for lines in _lines(stream, name):
         try:
             table = _parse(lines, schema, unexpected)
         except pa.ArrowInvalid as error:
@@ -157,8 +157,6 @@ def _parse(lines: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
     """Parse whole lines; raises ArrowInvalid, which mostly tells the row among them."""
     if _NULL.match(lines):
         raise pa.ArrowInvalid("null is no object in row 0")
-    if len(lines) > BLOCK and b"\n" not in lines:
-        raise pa.ArrowInvalid(f"a line is longer than {BLOCK} bytes")
     # One block: its end inside a line would be an error.
     read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
     parse = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
@@ -168,7 +166,7 @@ def _parse(lines: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
 def _tolerant(stream: Any, name: str, schema: pa.Schema, sieve: Sieve) -> Iterator[pa.RecordBatch]:
     """Parse what can be parsed; the rows that are left out are noted as lines' rows."""
     place, rows = Place(name), 0
-    for lines in _lines(stream):
+    for lines in _lines(stream, name):
         begin = rows
         for at, count, found in _halves(lines, schema, "error"):
             if isinstance(found, pa.Table):
@@ -224,12 +222,23 @@ def _reason(error: pa.ArrowInvalid) -> str:
     return "it cannot be read as JSON: " + re.sub(r" in row [0-9]+$", "", reason).rstrip(" .")
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
-    """Give about ``BLOCK`` bytes of whole lines at a time; more without a newline is no line."""
+def _lines(stream: Any, name: str) -> Iterator[bytes]:
+    """Give about ``BLOCK`` bytes of whole lines at a time.
+
+    Raises
+    ------
+    BadInput
+        When there are more without a newline.
+    """
     rest = b""
     while data := stream.read(BLOCK):
         end = data.rfind(b"\n") + 1
-        if end or len(rest) > BLOCK:
+        if not end and len(rest) + len(data) > BLOCK:
+            raise BadInput(
+                f"{name}: a line is longer than {BLOCK} bytes; mend or remove it and load again",
+                source=name,
+            )
+        if end:
             lines, rest = rest + data[:end], data[end:]
             if not lines.isspace():
                 yield lines
