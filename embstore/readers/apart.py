@@ -20,6 +20,8 @@ from .arrays import Kind, row_blocks
 from .source import FREE_BYTES, MAX_RATIO, File, read_exactly
 
 _SCRIPTS = Path(__file__).parent / "children"
+# Where a copy that was made aside has its path.
+_OPEN_FILES = Path("/dev/fd")
 _LONGEST_LINE = 64 << 20
 # Rows of a block of texts, of which nobody knows the size before.
 _TEXTS = 1024
@@ -72,7 +74,7 @@ class Apart:
         self._limit = None if ratio is None else max(FREE_BYTES, ratio * file.size)
         self._problems = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         path = file.local(held)
-        aside = [int(path.name)] if file.packed else []
+        aside = [int(path.name)] if path.parent == _OPEN_FILES else []
         scripts = [str(_SCRIPTS / f"{each}.py") for each in ("serve", script)]
         self._process = subprocess.Popen(
             # -P: the folder of the scripts must not come before the libraries.

@@ -1,12 +1,15 @@
 """A short run of the fuzzer over every format, what it has found before, and its own controls."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embstore import BadInput, EmbstoreError
@@ -66,6 +69,36 @@ def test_every_format_has_seeds_that_are_read(format: Format, tmp_path: Path) ->
                 read(path, format, given)
         else:
             read(path, format, given)
+
+
+class Pipe(io.RawIOBase):
+    """What can be read once."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._data.readinto(buffer)
+
+
+@pytest.mark.parametrize("format", OURS, ids=lambda each: each.name)
+def test_every_format_reads_alike_from_a_pipe(format: Format, tmp_path: Path) -> None:
+    for seed in seeds_of(format):
+        if seed.refused:
+            continue
+        path = tmp_path / seed.name
+        path.write_bytes(seed.data)
+        wanted = Wanted(**seed.how)
+        tables = []
+        for source in (path, io.BytesIO(seed.data), Pipe(seed.data)):
+            with open_source(source, wanted, format=format.name) as opened:
+                tables.append(pa.Table.from_batches(list(opened.batches), opened.schema))
+        assert tables[0].num_rows
+        assert tables[0].equals(tables[1]) and tables[0].equals(tables[2]), seed.name
 
 
 def test_inputs_are_the_same_each_time() -> None:
