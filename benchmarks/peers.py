@@ -110,6 +110,7 @@ class Vecs:
         return len(self.collection.fetch([str(each) for each in ids]))
 
     def close(self) -> None:
+        self.client.delete_collection("items")  # or a later load would go into its index
         self.client.disconnect()
 
 
