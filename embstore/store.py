@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
 from collections import deque
 from contextlib import AbstractContextManager, suppress
@@ -124,6 +125,7 @@ class _Link:
         self.at_hand: deque[Connection] = deque()
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
+        self._making = threading.Lock()
 
     def open(self) -> Connection:
         """Open a connection of its own."""
@@ -133,10 +135,19 @@ class _Link:
 
     def lend(self) -> _Loan:
         """Lend a connection from the pool, in autocommit, for a with block."""
-        if self._pool is None or self._pid != os.getpid():
-            # A forked child must not share its parent's sockets.
-            self._pool, self._pid, self.at_hand = self._new_pool(), os.getpid(), deque()
-        return _Loan(self, self._pool)
+        pool = self._pool
+        if pool is None or self._pid != os.getpid():
+            pool = self._own_pool()
+        return _Loan(self, pool)
+
+    def _own_pool(self) -> ConnectionPool[Connection]:
+        """Make the pool of this process, once: a forked child must not share its parent's."""
+        with self._making:
+            if self._pool is None or self._pid != os.getpid():
+                # The pool comes last: who sees it may use it.
+                self._pool, self.at_hand, self._pid = None, deque(), os.getpid()
+                self._pool = self._new_pool()
+            return self._pool
 
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(

@@ -3,8 +3,11 @@
 import io
 import logging
 import socket
+import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -279,3 +282,29 @@ def test_reads_recover_after_the_server_restarts_their_session(store: embstore.S
         for _ in range(3):
             table.similar([1], 3)
     assert table.similar([1], 3).ids.shape == (1, 3)
+
+
+def test_threads_that_begin_together_share_one_pool(
+    pg: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embstore.store import _Link
+
+    made: list[object] = []
+    new_pool = _Link._new_pool
+
+    def slowly(link: _Link) -> Any:
+        time.sleep(0.05)
+        made.append(new_pool(link))
+        return made[-1]
+
+    monkeypatch.setattr(_Link, "_new_pool", slowly)
+
+    store = embstore.connect(pg.url(database))
+
+    def ask(_: int) -> object:
+        with store.connection() as lent:
+            return lent.execute("SELECT 1").fetchone()
+
+    with closing(store), ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(32))) == [(1,)] * 32
+    assert len(made) == 1
