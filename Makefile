@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench fuzz docs clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | sort
@@ -19,6 +19,9 @@ test: $(VENV)/.test  ## Check style and types, then run the tests
 
 bench: $(VENV)/.bench  ## Measure against raw psycopg and the peers, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.test  ## Read 100,000 damaged files of every format
+	$(BIN)/python -m tests.fuzz
 
 docs: $(VENV)/.test  ## Write docs/cli.md anew from --help
 	$(BIN)/python docs/generate.py
