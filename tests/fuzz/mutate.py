@@ -182,7 +182,7 @@ def _in_gzip(random: Random, data: bytes, change: _Inner) -> bytes | None:
     if not data.startswith(b"\x1f\x8b"):
         return None
     try:
-        return gzip.compress(change(gzip.decompress(data))[:LARGEST], 1)
+        return gzip.compress(change(gzip.decompress(data))[:LARGEST], 1, mtime=0)
     except (OSError, EOFError, ValueError, struct.error):
         return None
     except Exception:  # zlib.error: damaged before
