@@ -98,6 +98,16 @@ def store(pg: Server, database: str) -> Iterator[embstore.Store]:
         yield opened
 
 
+def nothing_is_left(store: embstore.Store) -> bool:
+    """No row of a version, no relation of one."""
+    with store.connection() as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM embstore.versions),"
+            " (SELECT count(*) FROM pg_class WHERE relnamespace = 'emb'::regnamespace)"
+        ).fetchone()
+    return row == (0, 0)
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

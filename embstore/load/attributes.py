@@ -18,9 +18,6 @@ from .ids import to_id_type
 
 RESERVED = {"id", "embedding", "version"}
 
-# As json writes it, and not a backslash with text behind it.
-_ESCAPED_NUL = r"(?:^|[^\\])(?:\\\\)*\\u0000"
-
 # Few types, so that the same column keeps its type from one training to the next: an int32 of
 # today and an int64 of tomorrow are both bigint.
 STORED = {
@@ -137,6 +134,7 @@ def _json(value: object) -> str | None:
         text = json.dumps(value, default=str, allow_nan=False)
     except ValueError:
         raise pa.ArrowInvalid("JSON has neither NaN nor infinity") from None
+    # As json writes it, and not a backslash with text behind it.
     if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
         raise pa.ArrowInvalid("a text holds the character NUL")
     return text

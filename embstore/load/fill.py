@@ -64,9 +64,9 @@ def fill(
 
     relation = version_table(version.table_name, version.version)
     staged = staged_table(version.table_name, version.version)
-    count = options.connections or parallel.connections(connection, engine, version, total)
-    if arrivals is not None:
-        count = 1  # over several, rows would not lie in the order in which they came
+    # Where rows may be left out, they must lie in the order in which they came.
+    count = 1 if arrivals is not None else options.connections
+    count = count or parallel.connections(connection, engine, version, total)
     if count > 1:
         with connection.transaction():
             act_as_loader(connection, engine)

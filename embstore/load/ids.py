@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..readers.columns import INTEGER
 from ..readers.sieve import BadRows, failing
 from ..types import MAX_ID_BYTES, IdType
 
-# What int64 prints: no sign but minus, no leading zero, so that "007" never becomes 7.
-_CANONICAL = r"^(0|-?[1-9][0-9]{0,18})$"
 _NO_INTEGER = "no integer, and the ids are bigint"
 _BEYOND = "beyond bigint (--id-type text loads all as text)"
 
@@ -41,7 +40,7 @@ def to_id_type(ids: pa.Array, wanted: IdType) -> pa.Array:
         bad = failing(ids, lambda part: part.validate(full=True))
         raise BadRows(bad, "the id is not valid UTF-8", None, "id") from None
     if wanted is IdType.BIGINT:
-        whole = pc.match_substring_regex(ids, _CANONICAL)
+        whole = pc.match_substring_regex(ids, INTEGER)
         if not pc.all(whole).as_py():
             raise _bad(pc.invert(whole), lambda row: f"id {ids[row].as_py()!r} is {_NO_INTEGER}")
         try:

@@ -29,7 +29,7 @@ def connections(
     connection: Connection, engine: Engine, version: VersionRow, rows: int | None
 ) -> int:
     """Over how many connections to copy: one where the WAL is skipped, or the rows are few."""
-    width = version.dim * (4 if version.precision == "float32" else 2)
+    width = version.precision.nbytes(version.dim)
     if engine.distributed or (rows is not None and rows * width < _WORTH_BYTES):
         return 1
     row = connection.execute(

@@ -65,8 +65,7 @@ class Rejects:
         """
         self.count += 1
         self._write(place.source, place.first + row, "" if key is None else key, problem)
-        shown = "" if key is None else f" (id {key!r})"
-        described = f"{place.name(row)}{shown}: {problem}"
+        described = place.describe(row, key, problem)
         self._first = self._first or described
         if self._limit is not None and self.count > self._limit:
             listed = "" if self._path is None else f" ({os.fspath(self._path)} lists them)"

@@ -188,12 +188,12 @@ def duplicate(
 
 def _places_of(opened: Opened, id_type: IdType, key: int | str) -> list[tuple[str, int]]:
     places: list[tuple[str, int]] = []
-    first = opened.first
+    place, rows = opened.place, 0
     for batch in opened.batches:
         ids = to_id_type(batch.column(ID), id_type)
         for each in pc.indices_nonzero(pc.equal(ids, pa.scalar(key, ids.type))).to_pylist():
-            places.append((f"{opened.name} {opened.unit} {first + each}", first + each))
+            places.append((place.name(rows + each), place.first + rows + each))
         if len(places) > 1:
             break
-        first += len(batch)
+        rows += len(batch)
     return places

@@ -69,7 +69,7 @@ class Rows:
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Read a matrix in blocks of about a batch's size."""
         rows, dim = self.shape
-        step = batch_rows(dim * max(1, self.dtype.itemsize // 4))
+        step = block_rows(dim, self.dtype)
         return (self.read(at, min(step, rows - at)) for at in range(0, rows, step))
 
 
@@ -195,6 +195,11 @@ def component_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
 
 
+def block_rows(dim: int, dtype: np.dtype[Any]) -> int:
+    """How many rows to read at a time."""
+    return batch_rows(dim * max(1, dtype.itemsize // 4))
+
+
 def row_blocks(
     stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str
 ) -> Iterator[NDArray[Any]]:
@@ -206,7 +211,7 @@ def row_blocks(
         When the data end early.
     """
     rows, dim = shape
-    step = batch_rows(dim * max(1, dtype.itemsize // 4))
+    step = block_rows(dim, dtype)
     for at in range(0, rows, step):
         count = min(step, rows - at)
         data = read_exactly(stream, count * dim * dtype.itemsize, name)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import BadInput
 from ..types import Precision
 from .base import EMBEDDING, ID, Opened, batch_rows
+from .sieve import Sieve, row_numbers
 
 
 class Leaves:
@@ -151,21 +152,18 @@ def _are_indices(values: NDArray[Any]) -> NDArray[np.bool_]:
 def _largest(opened: Opened) -> list[int]:
     """Return the largest index of each tree."""
     tops = np.zeros(opened.dim, np.int64)
-    row = opened.first
+    rows = 0
     for batch in opened.batches:
         values = _matrix(batch, opened.dim)
         if len(bad := np.argwhere(~_are_indices(values))):
             at, tree = (int(each) for each in bad[0])
-            key = batch.column(ID)[at].as_py()
-            raise BadInput(
-                f"{opened.name} {opened.unit} {row + at} (id {key!r}): value {tree + 1} is"
-                f" {values[at, tree]:g}, which is no leaf index (whole numbers from 0); mend or"
-                " remove the row and load again",
-                source=opened.name,
-                row=row + at,
-                id=key,
-                column=EMBEDDING,
+            problem = (
+                f"value {tree + 1} is {values[at, tree]:g}, which is no leaf index (whole numbers"
+                " from 0)"
             )
+            # Which leaves there are cannot be known without it, so it is never left out.
+            number, key = int(row_numbers(batch, rows)[at]), batch.column(ID)[at].as_py()
+            Sieve().refuse(opened.place, number, key, problem, EMBEDDING)
         tops = np.maximum(tops, values.max(axis=0, initial=0).astype(np.int64))
-        row += len(batch)
+        rows += len(batch)
     return [int(each) for each in tops]

@@ -216,26 +216,13 @@ def check_valid(batch: pa.RecordBatch, name: str, rows: int) -> None:
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        first, count = 0, batch.num_rows
-        while count > 1:
-            half = count // 2
-            if _is_valid(batch.slice(first, half)):
-                first, half = first + half, count - half
-            count = half
+        first = failing(batch, lambda part: part.validate(full=True))[0]
         raise BadInput(
             f"{name} row {rows + first + 1}: a text is not valid UTF-8; mend or remove the row and"
             " load again",
             source=name,
             row=rows + first + 1,
         ) from error
-
-
-def _is_valid(batch: pa.RecordBatch) -> bool:
-    try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _where(mask: pa.BooleanArray) -> Any:

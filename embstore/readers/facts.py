@@ -40,6 +40,11 @@ def public(values: Mapping[str, Any]) -> dict[str, object]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
+def class_name(value: object) -> str:
+    """Return an object's package and class: ``gensim.Word2Vec``."""
+    return f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+
+
 def library(module: str) -> dict[str, object]:
     """Return the library a module belongs to and its version: ``{"library": "gensim 4.4.0"}``."""
     top = module.split(".")[0]

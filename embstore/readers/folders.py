@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.fs as fs
 
 from ..errors import BadInput, NotFound
 from .base import EMBEDDING, ID, Opened
@@ -106,6 +105,8 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _remote(url: str) -> tuple[str, list[str]] | None:
+    import pyarrow.fs as fs
+
     name = shown(url)
     bare, *options = url.split("?", 1)
     bare = bare.rstrip("/") if not bare.endswith("://") else bare

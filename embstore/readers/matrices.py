@@ -20,7 +20,7 @@ from .arrays import (
     matrix_schema,
     value_array,
 )
-from .base import Ids, Opened, Picked, Wanted, batch_rows, check_count
+from .base import Ids, Opened, Picked, Wanted, check_count
 from .facts import plain
 from .ids import id_array, outside_ids
 from .layout import listed
@@ -151,10 +151,8 @@ def open_matrix(
         When it is no matrix of numbers, or there are not as many ids as rows.
     """
     check_vectors(matrix.shape, matrix.dtype, name)
-    rows, dim = matrix.shape
-    step = batch_rows(dim)
-    blocks = (matrix[at : at + step] for at in range(0, rows, step))
-    return open_blocks(name, blocks, Kind((rows, dim), matrix.dtype), keys, beside, provenance)
+    kind = Kind(matrix.shape, matrix.dtype)
+    return open_blocks(name, Rows.of(matrix).blocks(), kind, keys, beside, provenance)
 
 
 def open_blocks(
@@ -216,22 +214,19 @@ def open_parameters(
     else:
         keys = id_array(arrays[chosen.ids].whole(), f"{name} ({chosen.ids})")
     matrix = arrays[chosen.vectors]
-    rows, dim = matrix.shape
-    check_count(name, rows, keys)
     beside = {each: each for each in chosen.attributes}
     if wanted.biases:
         called = found_name(kinds, wanted.biases)
-        if called in kinds and kinds[called].shape == (rows,):
+        if called in kinds and kinds[called].shape == matrix.shape[:1]:
             beside[wanted.biases] = called
     extra = {each: value_array(arrays[called].whole()) for each, called in beside.items()}
-    schema = matrix_schema(keys, matrix.dtype, dim, extra)
-    batches = matrix_batches(matrix.blocks(), keys, schema, extra)
-    return Opened(
+    return open_blocks(
         name,
-        schema,
-        batches,
-        len(keys) if isinstance(keys, Picked) else rows,
-        provenance={**provenance, "vectors": chosen.vectors},
+        matrix.blocks(),
+        kinds[chosen.vectors],
+        keys,
+        extra,
+        {**provenance, "vectors": chosen.vectors},
     )
 
 

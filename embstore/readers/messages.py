@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import BadInput
-from .source import CHUNK, FREE_BYTES, MAX_RATIO, read_exactly
+from .source import FREE_BYTES, MAX_RATIO, read_exactly, read_up_to, too_large
 
 MAGIC = b"ARROW1"
 _CONTINUED = b"\xff\xff\xff\xff"
@@ -83,11 +83,7 @@ def check_message(metadata: bytes, read_size: Callable[[int], bytes], name: str)
             packed += length
             unpacked += length if size == -1 else size
             if size < -1 or unpacked > max(FREE_BYTES, MAX_RATIO * packed):
-                raise BadInput(
-                    f"{name} unpacks to more than {MAX_RATIO} times its size: it is refused as a"
-                    " decompression bomb",
-                    source=name,
-                )
+                raise too_large(name)
 
 
 def check_file(file: Any, name: str) -> None:
@@ -137,11 +133,7 @@ class Patient(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return as many bytes as asked for, fewer at the end."""
-        parts = []
-        while size and (part := self._stream.read(min(size, 8 * CHUNK) if size > 0 else CHUNK)):
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_up_to(self._stream.read, size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place; return it."""

@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.fs as fs
 
 from ..errors import BadInput, ConnectionFailed, EmbstoreError, NotFound
 from ..optional import require
@@ -118,6 +117,8 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     rest, _, query = rest.partition("?")
     if not rest.strip("/"):
         raise BadInput(f"{shown(url)} names no file", source=shown(url))
+    import pyarrow.fs as fs  # a hundredth of a second that local files need not wait
+
     with reaching(shown(url)):
         if scheme.lower() in _ARROW:
             bucket, slash, key = rest.partition("/")
@@ -214,6 +215,8 @@ class Remote(Place):
 
     def look(self) -> tuple[int, Mapping[str, object]]:
         """Return the size, and what changes with the content."""
+        import pyarrow.fs as fs
+
         with reaching(self._name):
             found = self._filesystem.get_file_info(self._path)
         if found.type == fs.FileType.Directory:

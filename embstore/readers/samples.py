@@ -45,6 +45,10 @@ class Samples:
     def __len__(self) -> int:
         return int(self.values.shape[0])
 
+    def provenance(self) -> dict[str, object]:
+        """Return what the catalog keeps of them."""
+        return {"samples": self.name, "features": self.values.shape[1]}
+
     def blocks(self) -> Iterator[Any]:
         """Give the samples in blocks of some thousand rows, of the kind that was given."""
         rows = getattr(self.values, "iloc", self.values)

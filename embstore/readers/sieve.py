@@ -33,6 +33,11 @@ class Place:
         """Return what messages call the row: ``items.csv row 7``."""
         return f"{self.source} {self.unit} {self.first + row}"
 
+    def describe(self, row: int, key: Any, problem: str) -> str:
+        """Return what is wrong with the row: ``items.csv row 7 (id 12): ...``."""
+        shown = "" if key is None else f" (id {key!r})"
+        return f"{self.name(row)}{shown}: {problem}"
+
 
 class BadRows(Exception):
     """Rows of the batch at hand that cannot be loaded.
@@ -138,9 +143,8 @@ class Sieve:
         if self.note is not None:
             self.note(place, row, key, problem)
             return
-        shown = "" if key is None else f" (id {key!r})"
         raise BadInput(
-            f"{place.name(row)}{shown}: {problem}; mend or remove the row and load again",
+            f"{place.describe(row, key, problem)}; mend or remove the row and load again",
             source=place.source,
             row=place.first + row,
             id=key,

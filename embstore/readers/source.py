@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -278,16 +278,10 @@ class _Counted(io.RawIOBase):
         BadInput
             When the end comes early, or the connection breaks.
         """
-        parts: list[bytes] = []
-        left = size
-        while left:
-            data = self._some(CHUNK if left < 0 else min(left, 8 * CHUNK))
-            if not data:
-                self._ended()
-                break
-            parts.append(data)
-            left -= len(data) if left > 0 else 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = read_up_to(self._some, size)
+        if size < 0 or len(data) < size:
+            self._ended()
+        return data
 
     def _some(self, count: int) -> bytes:
         try:
@@ -366,14 +360,35 @@ def aside(stream: Any, name: str, limit: int, held: ExitStack, problem: str | No
     while chunk := stream.read(CHUNK):
         copy.write(chunk)
         if copy.tell() > limit:
-            raise BadInput(
-                problem
-                or f"{name} unpacks to more than {MAX_RATIO} times its size: it is refused as a"
-                " decompression bomb; unpack it yourself if it is none",
-                source=name,
-            )
+            bomb = too_large(name, "; unpack it yourself if it is none")
+            raise BadInput(problem, source=name) if problem else bomb
     copy.seek(0)
     return copy
+
+
+def too_large(name: str, hint: str = "") -> BadInput:
+    """Build the error for what unpacks to more than any data of its size."""
+    return BadInput(
+        f"{name} unpacks to more than {MAX_RATIO} times its size: it is refused as a decompression"
+        f" bomb{hint}",
+        source=name,
+    )
+
+
+def read_up_to(read: Callable[[int], bytes], size: int) -> bytes:
+    """Read ``size`` bytes, fewer only at the end, all with -1; allocates no faster than they come.
+
+    Parameters
+    ----------
+    read : callable
+        Reads at most as many bytes as asked for, none at the end only.
+    """
+    parts: list[bytes] = []
+    left = size
+    while left and (part := read(CHUNK if left < 0 else min(left, 8 * CHUNK))):
+        parts.append(part)
+        left -= len(part) if left > 0 else 0
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_exactly(stream: Any, count: int, name: str) -> bytes:
@@ -384,12 +399,7 @@ def read_exactly(stream: Any, count: int, name: str) -> bytes:
     BadInput
         When the stream ends before.
     """
-    parts = []
-    left = count
-    while left:
-        part = stream.read(min(left, 8 * CHUNK))
-        if not part:
-            raise BadInput(f"{name} ends {left} bytes early: it is truncated", source=name)
-        parts.append(part)
-        left -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    data = read_up_to(stream.read, count)
+    if left := count - len(data):
+        raise BadInput(f"{name} ends {left} bytes early: it is truncated", source=name)
+    return data

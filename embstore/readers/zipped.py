@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..errors import BadInput
-from .source import FREE_BYTES, MAX_RATIO
+from .source import FREE_BYTES, MAX_RATIO, too_large
 
 # No model has so many arrays, and each costs a look.
 MAX_MEMBERS = 10_000
@@ -36,11 +36,7 @@ def open_zip(name: str, stream: Any, held: ExitStack) -> zipfile.ZipFile:
     unpacked, packed = (sum(getattr(each, key) for each in members) for key in _SIZES)
     for size, from_size in ((unpacked, packed), *((i.file_size, i.compress_size) for i in members)):
         if size > max(FREE_BYTES, MAX_RATIO * from_size):
-            raise BadInput(
-                f"{name} unpacks to more than {MAX_RATIO} times its size: it is refused as a"
-                " decompression bomb",
-                source=name,
-            )
+            raise too_large(name)
     return archive
 
 

@@ -21,7 +21,7 @@ from embstore import BadInput, InvalidQuery, Store
 from embstore.load.arrivals import Arrivals
 from embstore.readers.sieve import Place, failing
 from tests.fix_data import clusters
-from tests.fix_store import Command
+from tests.fix_store import Command, nothing_is_left
 
 NAN, INF = float("nan"), float("inf")
 
@@ -32,15 +32,6 @@ def listed(path: Path) -> list[tuple[str, str, str, str]]:
         header, *rows = csv.reader(file)
     assert header == ["source", "row", "id", "reason"]
     return [(row[0], row[1], row[2], row[3]) for row in rows]
-
-
-def nothing_is_left(store: Store) -> bool:
-    with store.connection() as connection:
-        row = connection.execute(
-            "SELECT (SELECT count(*) FROM embstore.versions),"
-            " (SELECT count(*) FROM pg_class WHERE relnamespace = 'emb'::regnamespace)"
-        ).fetchone()
-    return row == (0, 0)
 
 
 def parquet(columns: dict[str, Any]) -> bytes:

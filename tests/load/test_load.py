@@ -11,16 +11,7 @@ import pytest
 import embstore
 from embstore import Store
 from tests.fix_data import clusters
-
-
-def nothing_is_left(store: Store) -> bool:
-    """No row of a version, no relation of one."""
-    with store.connection() as connection:
-        row = connection.execute(
-            "SELECT (SELECT count(*) FROM embstore.versions),"
-            " (SELECT count(*) FROM pg_class WHERE relnamespace = 'emb'::regnamespace)"
-        ).fetchone()
-    return row == (0, 0)
+from tests.fix_store import nothing_is_left
 
 
 def test_provenance(store: Store) -> None:

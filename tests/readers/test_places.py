@@ -470,7 +470,7 @@ def test_google_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.append(url)
             return None, ""
 
-    monkeypatch.setattr("embstore.readers.places.fs.FileSystem", Fake)
+    monkeypatch.setattr("pyarrow.fs.FileSystem", Fake)
     places.filesystem_of("gs://bucket/a b.npy")
     assert asked == ["gs://bucket/a%20b.npy?retry_limit_seconds=10"]
 

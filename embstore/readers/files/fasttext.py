@@ -11,7 +11,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from ...errors import BadInput
 from ...types import MAX_DIM, MAX_ID_BYTES
-from ..arrays import matrix_batches, matrix_schema
+from ..arrays import Kind
 from ..base import Opened, Wanted, batch_rows
 from ..facts import public
 from ..layout import listed
+from ..matrices import open_blocks
 from ..registry import Format
+from ..sieve import failing
 from ..source import CHUNK, File, read_exactly
 
 MAGIC = struct.pack("<i", 793712314)
@@ -120,16 +122,15 @@ def open_fasttext(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     keys = model.labels if of_labels else model.words
     _check_choice(model, chosen, len(keys))
     beside = {"count": model.counts.slice(len(model.words) if of_labels else 0, len(keys))}
-    schema = matrix_schema(keys, np.dtype(np.float32), model.input.dim, beside)
-    return Opened(
+    opened = open_blocks(
         file.name,
-        schema,
-        matrix_batches(_blocks(stream, model, keys, chosen, held), keys, schema, beside),
-        len(keys),
-        provenance={**file.provenance("fasttext"), "vectors": chosen},
-        trainer="fastText",
-        params=public(model.params),
+        _blocks(stream, model, keys, chosen, held),
+        Kind((len(keys), model.input.dim), np.dtype(np.float32)),
+        keys,
+        beside,
+        {**file.provenance("fasttext"), "vectors": chosen},
     )
+    return replace(opened, trainer="fastText", params=public(model.params))
 
 
 def _read(stream: Any, size: int, name: str) -> _Model:
@@ -202,8 +203,7 @@ def _texts(words: pa.Array, name: str) -> pa.Array:
     try:
         return words.cast(pa.string())
     except pa.ArrowInvalid as error:
-        given = enumerate(words.to_pylist(), 1)
-        row = next(i for i, word in given if word.decode("utf-8", "ignore").encode() != word)
+        row = failing(words, lambda part: part.cast(pa.string()))[0] + 1
         raise BadInput(
             f"{name} row {row}: the word is not valid UTF-8: the file is damaged, or was trained on"
             " another encoding",

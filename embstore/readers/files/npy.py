@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import Kind, check_vectors, row_blocks
-from ..base import Opened, Wanted, batch_rows
+from ..arrays import Kind, block_rows, check_vectors, row_blocks
+from ..base import Opened, Wanted
 from ..matrices import open_blocks, unnamed_ids
 from ..registry import Format
 from ..source import File, aside, read_exactly
@@ -127,7 +127,7 @@ def _fortran_blocks(
 ) -> Iterator[NDArray[Any]]:
     """Read the columns' parts of each block; what cannot seek is copied aside first."""
     rows, dim = header.shape
-    step = batch_rows(dim * max(1, header.dtype.itemsize // 4))
+    step = block_rows(dim, header.dtype)
     file = stream
     if not isinstance(stream, pa.OSFile):
         file = aside(stream, name, header.nbytes, held)

@@ -218,41 +218,41 @@ class _Beside:
         if called not in self._opened:
             own = self.model.place.path
             if own is None:
-                raise BadInput(
-                    f"{self.model.name}: the data of {tensor!r} are in another file, {called!r}:"
-                    " copy both into one folder of this machine, or save the model in one file",
-                    source=self.model.name,
-                    column=tensor,
+                raise self._refused(
+                    tensor,
+                    f"the data of {tensor!r} are in another file, {called!r}: copy both into one"
+                    " folder of this machine, or save the model in one file",
                 )
             path = own.parent / called
             # A cache keeps a model and its data as links into one other folder.
             homes = {own.parent.resolve(), own.resolve().parent}
             if Path(called).name != called or path.resolve().parent not in homes:
-                raise BadInput(
-                    f"{self.model.name}: the data of {tensor!r} are in {called!r}, which is no file"
-                    " beside the model: only such are read; save the model in one file",
-                    source=self.model.name,
-                    column=tensor,
+                raise self._refused(
+                    tensor,
+                    f"the data of {tensor!r} are in {called!r}, which is no file beside the model:"
+                    " only such are read; save the model in one file",
                 )
             try:
                 data = File.find(path)
             except EmbstoreError as error:
-                raise BadInput(
-                    f"{self.model.name}: the data of {tensor!r} are in {called!r} beside the model,"
-                    " which is not there or cannot be read: put it there",
-                    source=self.model.name,
-                    column=tensor,
+                raise self._refused(
+                    tensor,
+                    f"the data of {tensor!r} are in {called!r} beside the model, which is not there"
+                    " or cannot be read: put it there",
                 ) from error
             self._opened[called] = data, _Message(data.stream(self.held), data.name)
         data, message = self._opened[called]
         if end > data.size:
-            raise BadInput(
-                f"{self.model.name}: {called!r} beside it ends before the data of {tensor!r}: it is"
-                " truncated, or another model's",
-                source=self.model.name,
-                column=tensor,
+            raise self._refused(
+                tensor,
+                f"{called!r} beside it ends before the data of {tensor!r}: it is truncated, or"
+                " another model's",
             )
         return message
+
+    def _refused(self, tensor: str, why: str) -> BadInput:
+        name = self.model.name
+        return BadInput(f"{name}: {why}", source=name, column=tensor)
 
     def guarded(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Pass on the batches; refuse files that were written to meanwhile."""

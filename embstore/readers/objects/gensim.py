@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import BadInput
 from ..base import Opened, Wanted
-from ..facts import library, public
+from ..facts import class_name, library, public
 from ..matrices import Matrix, open_matrices
 from ..registry import Model, Needs
 
@@ -56,7 +56,6 @@ def open_gensim(model: Any, wanted: Wanted) -> Opened:
     BadInput
         When the model has no such matrix.
     """
-    kind = type(model)
     keyed = getattr(model, "wv", model)
     if hasattr(model, "dv"):
         matrices = {"docs": _matrix(model.dv), "words": _matrix(keyed)}
@@ -71,12 +70,12 @@ def open_gensim(model: Any, wanted: Wanted) -> Opened:
     losing = getattr(model, "compute_loss", False)
     metrics = {"running_training_loss": model.running_training_loss} if losing else {}
     return open_matrices(
-        kind.__name__,
+        type(model).__name__,
         matrices,
         wanted,
         format="gensim",
         default="docs" if hasattr(model, "dv") else "input",
-        trainer=f"{kind.__module__.split('.')[0]}.{kind.__name__}",
+        trainer=class_name(model),
         params={**params, **_library(model)},
         metrics=public(metrics),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import BadInput
 from ..arrays import Rows
 from ..base import Opened, Wanted
-from ..facts import library, public
+from ..facts import class_name, library, public
 from ..matrices import open_parameters
 from ..registry import Model, Needs
 from ..tensors import as_numpy, is_tensor
@@ -48,10 +48,9 @@ def open_layer(layer: Any, wanted: Wanted) -> Opened:
     chosen = str(opened.provenance["vectors"])
     rows, dim = arrays[chosen].shape
     shape = {"input_dim": rows, "output_dim": dim} if chosen in embeddings else {}
-    module = type(layer).__module__.split(".")[0]
     return replace(
         opened,
-        trainer=_trainer(name, module, isinstance(layer, keras.Model)),
+        trainer=_trainer(layer, isinstance(layer, keras.Model)),
         params={"name": layer.name, **public(shape), **library("keras")},
     )
 
@@ -70,10 +69,11 @@ def _layer(path: str) -> str:
     return path.rpartition("/")[0].rpartition("/")[2] or path
 
 
-def _trainer(name: str, module: str, is_model: bool) -> str:
-    if module == "keras":
-        return f"keras.{name}" if is_model else f"keras.layers.{name}"
-    return name if module == "__main__" else f"{module}.{name}"
+def _trainer(layer: Any, is_model: bool) -> str:
+    found = class_name(layer)
+    if found.startswith("keras.") and not is_model:
+        return f"keras.layers.{type(layer).__name__}"
+    return found.removeprefix("__main__.")
 
 
 def _rows(keras: Any, variable: Any) -> Rows:

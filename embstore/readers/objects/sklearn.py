@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import check_vectors, matrix_batches, matrix_schema
-from ..base import Opened, Picked, Wanted
-from ..facts import library, plain, public
-from ..matrices import Matrix, open_matrices
+from ..arrays import Kind, check_vectors
+from ..base import Opened, Wanted
+from ..facts import class_name, library, plain, public
+from ..matrices import Matrix, open_blocks, open_matrices
 from ..registry import Model
 from ..samples import samples
 
@@ -67,14 +68,11 @@ def _transformed(model: Any, wanted: Wanted) -> Opened:
     blocks = (_dense(model.transform(block)) for block in given.blocks())
     first = next(blocks)
     check_vectors(first.shape, first.dtype, f"{name}.transform({given.name})")
-    schema = matrix_schema(given.ids, first.dtype, first.shape[1])
+    kind = Kind((len(given), first.shape[1]), first.dtype)
     last = model.steps[-1][1] if hasattr(model, "steps") else model
-    return Opened(
-        name,
-        schema,
-        matrix_batches(chain([first], blocks), given.ids, schema),
-        len(given.ids) if isinstance(given.ids, Picked) else len(given),
-        provenance={"format": "sklearn", "samples": given.name, "features": given.values.shape[1]},
+    about = {"format": "sklearn", **given.provenance()}
+    return replace(
+        open_blocks(name, chain([first], blocks), kind, given.ids, {}, about),
         trainer=trainer(model),
         params=params(model),
         metrics=_metrics(last),
@@ -88,7 +86,7 @@ def _dense(block: Any) -> NDArray[Any]:
 def trainer(model: Any) -> str:
     """Return the package and the class, of a pipeline those of its last step."""
     last = model.steps[-1][1] if hasattr(model, "steps") else model
-    return f"{type(last).__module__.split('.')[0]}.{type(last).__name__}"
+    return class_name(last)
 
 
 def params(model: Any) -> dict[str, object]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ...errors import BadInput
 from ..arrays import Rows, check_vectors
 from ..base import Opened, Picked, RowNumbers, Wanted
-from ..facts import library, public
+from ..facts import class_name, library, public
 from ..matrices import found_name, open_parameters
 from ..registry import Model, Needs
 from ..tensors import by_layer, tensor_rows
@@ -100,11 +100,9 @@ def _without_padding(wanted: Wanted, rows: Rows, padding: int | None) -> Wanted:
 
 
 def _trainer(module: Any) -> str:
-    package, kind = type(module).__module__, type(module).__name__
-    if package.startswith("torch.nn."):
-        return f"torch.nn.{kind}"
-    top = package.split(".")[0]
-    return kind if top == "__main__" else f"{top}.{kind}"
+    if type(module).__module__.startswith("torch.nn."):
+        return f"torch.nn.{type(module).__name__}"
+    return class_name(module).removeprefix("__main__.")
 
 
 def _hyper_parameters(module: Any) -> dict[str, object]:

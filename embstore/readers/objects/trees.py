@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ..arrays import matrix_batches, matrix_schema
-from ..base import Opened, Picked, RowNumbers, Wanted
+from ..arrays import Kind
+from ..base import Opened, RowNumbers, Wanted
 from ..bits import Leaves
-from ..facts import library, plain, public
+from ..facts import class_name, library, plain, public
+from ..matrices import open_blocks
 from ..registry import Model, Needs
 from ..samples import Samples, samples
 
@@ -92,19 +93,11 @@ def open_trees(model: Any, wanted: Wanted) -> Opened:
     trees = kind(model)
     given = samples(wanted)
     leaves, blocks = _encoded(name, trees, given)
-    schema = matrix_schema(given.ids, np.dtype(np.bool_), leaves.dim)
-    return Opened(
-        name,
-        schema,
-        matrix_batches(blocks, given.ids, schema),
-        len(given.ids) if isinstance(given.ids, Picked) else len(given),
-        provenance={
-            "format": "trees",
-            "samples": given.name,
-            "features": given.values.shape[1],
-            **leaves.provenance(),
-        },
-        trainer=f"{type(model).__module__.split('.')[0]}.{name}",
+    bits = Kind((len(given), leaves.dim), np.dtype(np.bool_))
+    about = {"format": "trees", **given.provenance(), **leaves.provenance()}
+    return replace(
+        open_blocks(name, blocks, bits, given.ids, {}, about),
+        trainer=class_name(model),
         params={**trees.params, **library(type(model).__module__)},
         metrics=trees.metrics,
     )
