@@ -68,15 +68,17 @@ def _run_all(folder: Path, store: Any) -> None:
     _say("Neighbours of image 7 in what is live; label is an attribute, loaded beside the vector.")
     _embstore("nearest", _TABLE, "--id", 7, "-k", 5, "--show", "label")
 
-    _say("Version 2 goes live in one atomic step, to another dimension too.")
-    _embstore("promote", f"{_TABLE}@2", "--message", "32 dimensions")
+    # A table that was dropped by an earlier run keeps its numbers used.
+    first_ref, second_ref = (each.ref for each in store.table(_TABLE).versions())
+    _say("The second version goes live in one atomic step, to another dimension too.")
+    _embstore("promote", second_ref, "--message", "32 dimensions")
     _embstore("nearest", _TABLE, "--id", 7, "-k", 5, "--show", "label")
 
     _say(f"How often do {_NEIGHBOURS} neighbours show the same digit?")
     for name, rate in (
         ("raw pixels, 64 dims (numpy, exact)", _hit_rate(_pixel_neighbours(pixels), labels)),
-        (f"{_TABLE}@1, 16 dims (HNSW)", _hit_rate(_stored(store[f"{_TABLE}@1"]), labels)),
-        (f"{_TABLE}@2, 32 dims (HNSW)", _hit_rate(_stored(store[f"{_TABLE}@2"]), labels)),
+        (f"{first_ref}, 16 dims (HNSW)", _hit_rate(_stored(store[first_ref]), labels)),
+        (f"{second_ref}, 32 dims (HNSW)", _hit_rate(_stored(store[second_ref]), labels)),
     ):
         print(f"  {name:<36} {rate:6.1%}")
 
