@@ -340,5 +340,5 @@ def test_a_version_dropped_while_it_is_asked(store: Store, version: Version) -> 
         lambda: version.similar([1]),
         lambda: version.lookup([1]),
     ):
-        with pytest.raises(embstore.NotFound, match="items@1 was dropped"):
+        with pytest.raises(embstore.NotFound, match="items@1 is retired: its vectors were dropped"):
             ask()
