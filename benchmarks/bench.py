@@ -85,6 +85,4 @@ class Bench:
         table = self.store.create_table(name)
         seconds = timed(lambda: table.load(base, ids=ids, promote=True))
         true = true_neighbours(queries[:200], base, 10)
-        return Loaded(
-            table, self.store[f"{name}@1"], ids, base, queries, true, asked, seconds
-        )
+        return Loaded(table, self.store[f"{name}@1"], ids, base, queries, true, asked, seconds)

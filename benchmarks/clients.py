@@ -43,17 +43,16 @@ def run(bench: Bench) -> None:
     bench.report.table(
         f"{CLIENTS} clients at once on {len(data.base):,} x 64, {seconds:g} s each",
         ["clients", "nearest, queries/s", "of pgbench"],
-        [
-            [name, rate, f"{rate / rates[0]:.2f}"]
-            for name, rate in zip(names, rates, strict=True)
-        ],
+        [[name, rate, f"{rate / rates[0]:.2f}"] for name, rate in zip(names, rates, strict=True)],
     )
     bench.report.say(
         "\npgbench sends the statement that embstore sends, prepared, each query vector written"
         " into it. The clients and the server share the cores: a client in Python takes from the"
         " server what one in C does not. By hand is another statement, the shortest there is."
     )
-    bench.report.goal("8 clients, of pgbench with the same SQL", rates[2] / rates[0], 0.95, at_least=True)
+    bench.report.goal(
+        "8 clients, of pgbench with the same SQL", rates[2] / rates[0], 0.95, at_least=True
+    )
 
 
 def _script(bench: Bench, data: Loaded) -> str:
@@ -77,7 +76,9 @@ def _pgbench(url: str, script: Path, seconds: float) -> float:
     """Queries per second. A transaction is the whole script."""
     command = [binary("pgbench"), "-n", "-M", "prepared", "-c", CLIENTS, "-j", "2"]
     command += ["-T", max(1, round(seconds)), "-f", script, url]
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True, check=True
+    )
     found = re.search(r"tps = ([\d.]+)", done.stdout)
     assert found is not None, done.stdout
     return float(found[1]) * QUERIES

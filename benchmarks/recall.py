@@ -13,8 +13,8 @@ import numpy as np
 from . import by_hand
 from .bench import Bench
 from .measure import Array, answers, factors, true_neighbours
+from .peers import CURVES
 from .pictures import figure
-from .peers import IN_PROCESS, TUNABLE
 
 EF = (10, 20, 40, 70, 100, 150, 200, 400)
 GOODBOOKS = Path(__file__).parents[2] / "shared" / "data" / "goodbooks" / "vectors"
@@ -69,13 +69,17 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
             yield point("embstore", ef, lambda query, ask=ask: ask(query).ids[0])
     finally:
         bench.store.drop_table("curve")
-    for make in [*IN_PROCESS, *TUNABLE] if bench.peers else []:
+    for make in CURVES if bench.peers else []:
         peer = make(bench.store.url)
         peer.load(ids, base)
         peer.index()
-        for ef in EF:
-            peer.tune(ef)
-            yield point(peer.name, ef, peer.nearest)
+        if not hasattr(peer, "tune"):  # Chroma: its ef is that of the collection's making
+            yield point(peer.name, 100, peer.nearest)
+        else:
+            for ef in EF:
+                if ef >= getattr(peer, "least_ef", 0):
+                    peer.tune(ef)
+                    yield point(peer.name, ef, peer.nearest)
         peer.close()
 
 

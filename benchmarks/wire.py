@@ -84,12 +84,17 @@ def _reads(
         return
     report.goal("nearest over the wire, one client, of by hand", near[1] / near[0], 1.1)
     report.goal("the same on what is live", near[2] / near[0], 1.1)
-    report.goal("lookup of 1000 ids, times as fast as fetchall", look[0] / look[2], 1.4, at_least=True)
+    report.goal(
+        "lookup of 1000 ids, times as fast as fetchall", look[0] / look[2], 1.4, at_least=True
+    )
     theirs = {str(line[0]): line for line in lines}
     if vecs := theirs.get("vecs"):
         report.goal("nearest, times as fast as vecs", _number(vecs[1]) / near[1], 4, at_least=True)
         report.goal(
-            "lookup of 1000 ids, times as fast as vecs", _number(vecs[3]) / look[2], 10, at_least=True
+            "lookup of 1000 ids, times as fast as vecs",
+            _number(vecs[3]) / look[2],
+            10,
+            at_least=True,
         )
 
 
