@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,7 +83,7 @@ def main() -> None:
                 not given.no_peers,
             )
             for name in chosen:
-                seconds = timed(lambda name=name: SECTIONS[name](bench))
+                seconds = timed(partial(SECTIONS[name], bench))
                 print(f"  ({name}: {seconds:.0f} s)", flush=True)
             head = (
                 f"# Benchmarks\n\nMeasured on {date.today()} by `make bench`: {machine()}, the"

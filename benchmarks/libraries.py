@@ -23,14 +23,14 @@ class Faiss:
     def __init__(self, url: str) -> None:
         import faiss
 
-        self.faiss = faiss
+        self.faiss: Any = faiss
 
     def load(self, ids: Array, base: Array) -> None:
         self.base = base / np.linalg.norm(base, axis=1, keepdims=True)
 
     def index(self) -> None:
         metric = self.faiss.METRIC_INNER_PRODUCT
-        self.graph = self.faiss.IndexHNSWFlat(self.base.shape[1], M, metric)
+        self.graph: Any = self.faiss.IndexHNSWFlat(self.base.shape[1], M, metric)
         self.graph.hnsw.efConstruction = EF_CONSTRUCTION
         self.graph.add(self.base)
         self.tune(100)
@@ -63,7 +63,7 @@ class Hnswlib:
         self.base = base
 
     def index(self) -> None:
-        self.graph = self.library.Index("cosine", self.base.shape[1])
+        self.graph: Any = self.library.Index("cosine", self.base.shape[1])
         self.graph.init_index(len(self.base), M=M, ef_construction=EF_CONSTRUCTION)
         self.graph.add_items(self.base)
         self.graph.set_num_threads(1)
@@ -96,7 +96,7 @@ class Usearch:
         self.ids, self.base = ids, base
 
     def index(self) -> None:
-        self.graph = self.make(
+        self.graph: Any = self.make(
             ndim=self.base.shape[1],
             metric="cos",
             dtype="f32",

@@ -30,7 +30,7 @@ class LanceDB:
         import pyarrow as pa
 
         flat = pa.FixedSizeListArray.from_arrays(pa.array(base.ravel()), base.shape[1])
-        self.table = self.database.create_table(
+        self.table: Any = self.database.create_table(
             "items", pa.table({"id": ids, "vector": flat}), mode="overwrite"
         )
 

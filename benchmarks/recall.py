@@ -64,9 +64,8 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
             hand.tune(ef)
             yield point("by hand", ef, lambda query: [row[0] for row in hand.nearest(query)])
         hand.connection.close()
-        for ef, how in _ways(version):
-            ask = partial(version.nearest, k=10, **how)
-            yield point("embstore", ef, lambda query, ask=ask: ask(query).ids[0])
+        for name, how in _ways(version):
+            yield point("embstore", name, partial(_ids, version, how))
     finally:
         bench.store.drop_table("curve")
     for make in CURVES if bench.peers else []:
@@ -81,6 +80,10 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
                     peer.tune(ef)
                     yield point(peer.name, ef, peer.nearest)
         peer.close()
+
+
+def _ids(version: Any, how: dict[str, Any], query: Array) -> Any:
+    return version.nearest(query, 10, **how).ids[0]
 
 
 def _ways(version: Any) -> Iterable[tuple[object, dict[str, Any]]]:

@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
         found = store.get_online_features(
             features=["items:embedding"], entity_rows=[{"item_id": key} for key in ids]
         )
-        return found.to_dict()["embedding"]
+        return found.to_dict()["embedding"]  # type: ignore[no-any-return]
 
     seconds = []
     for ids in asked[:25]:
