@@ -79,7 +79,7 @@ class EmbeddingFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @store.setter
     def store(self, store: Store | str | None) -> None:
         # Where scikit-learn prints the parameters, as text or as HTML, no password may appear.
-        self.__dict__["store"] = _Url(store) if isinstance(store, str) else store
+        self.__dict__["store"] = _Url(store) if type(store) is str else store
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Check the columns, and note the version of each.
