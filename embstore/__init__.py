@@ -23,7 +23,7 @@ from .errors import (
 from .readers.query import Query
 from .store import Store, connect
 from .table import Table
-from .types import Features, Neighbors
+from .types import Features, Index, Neighbors
 from .version import Version
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "DuplicateId",
     "EmbstoreError",
     "Features",
+    "Index",
     "InvalidName",
     "InvalidQuery",
     "LoadFailed",

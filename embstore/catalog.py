@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import class_row, kwargs_row
+from psycopg.types.json import Jsonb
 
 from .connection import Connection, translated
 from .errors import AlreadyExists, NotFound
 from .relations import check_table_name
-from .types import Attribute, IdType, Metric, Precision, Status
+from .types import Attribute, IdType, Index, Metric, Precision, Status
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class VersionRow:
     rows: int | None
     bytes: int | None
     index_kind: str
+    indexes: tuple[Index, ...]
     attributes: tuple[Attribute, ...]
     trainer: str | None
     params: dict[str, Any]
@@ -74,6 +77,10 @@ class VersionRow:
                 "id_type": IdType(row["id_type"]),
                 "metric": Metric(row["metric"]),
                 "precision": Precision(row["precision"]),
+                "indexes": tuple(
+                    Index(**each | {"precision": Precision(each["precision"])})
+                    for each in row["indexes"]
+                ),
                 "attributes": tuple(Attribute(**each) for each in row["attributes"]),
             }
         )
@@ -82,6 +89,11 @@ class VersionRow:
     def ref(self) -> str:
         """``items@7``."""
         return f"{self.table_name}@{self.version}"
+
+
+def as_indexes(indexes: Iterable[Index]) -> Jsonb:
+    """Return indexes as the catalog's jsonb."""
+    return Jsonb([asdict(each) for each in indexes])
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,16 @@ def tables(connection: Connection) -> list[TableRow]:
         )
 
 
+# The ready version that a reference names, as ``version_row`` takes it.
+RESOLVE = f"SELECT {_VERSION} FROM embstore.resolve(%s)".encode()  # noqa: S608
+
+
+def version_row(row: tuple[Any, ...]) -> VersionRow:
+    """Build from a row of ``RESOLVE``."""
+    names = (each.name for each in fields(VersionRow))
+    return VersionRow.make(**dict(zip(names, row, strict=True)))
+
+
 def resolve(connection: Connection, ref: str) -> VersionRow:
     """Return the ready version that a reference names.
 
@@ -176,13 +198,9 @@ def resolve(connection: Connection, ref: str) -> VersionRow:
         Saying which part is not there.
     """
     with translated(f"resolving {ref}"):
-        row = (
-            connection.cursor(row_factory=kwargs_row(VersionRow.make))
-            .execute(f"SELECT {_VERSION} FROM embstore.resolve(%s)", (ref,))  # noqa: S608
-            .fetchone()
-        )
+        row = connection.execute(RESOLVE, (ref,)).fetchone()
     assert row is not None
-    return row
+    return version_row(row)
 
 
 def versions(connection: Connection, name: str | None = None) -> list[VersionRow]:

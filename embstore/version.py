@@ -13,7 +13,7 @@ from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved, promote
-from .types import Attribute, IdType, Metric, Precision, Vectors
+from .types import Attribute, IdType, Index, Metric, Precision, Vectors
 
 if TYPE_CHECKING:
     from .store import Store
@@ -80,8 +80,13 @@ class Version(Reads):
 
     @property
     def index(self) -> str:
-        """Its ANN index: ``hnsw`` or ``none``."""
+        """The kind of the ANN index that queries use: ``hnsw``, ``ivfflat`` or ``none``."""
         return self._row.index_kind
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        """Its ANN indexes; queries use the first."""
+        return self._row.indexes
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:

@@ -22,10 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from psycopg import sql
-from psycopg.types.numeric import Float8, Int8
 
-from .. import wire
 from ..errors import InvalidQuery
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in")
@@ -121,34 +118,6 @@ def parse(written: Sequence[str], columns: Mapping[str, str], ref: str) -> tuple
     if len(found) > MAX_CONDITIONS:
         raise InvalidQuery(f"{len(found)} conditions: at most {MAX_CONDITIONS} are taken")
     return tuple(found)
-
-
-def as_sql(found: Sequence[Condition], prefix: str = "w") -> tuple[sql.Composable, dict[str, Any]]:
-    """Return the conditions as a clause with named placeholders, and their parameters.
-
-    The clause depends on columns and operators only, never on a value.
-    """
-    clauses, parameters = [], {}
-    for place, each in enumerate(found):
-        # A percent sign by itself would begin a parameter.
-        column = sql.Identifier(each.column.replace("%", "%%"))
-        if each.value is None:
-            negated = sql.SQL("NOT " if each.op == "!=" else "")
-            clauses.append(sql.SQL("{} IS {}NULL").format(column, negated))
-            continue
-        name = f"{prefix}{place}"
-        form = {"in": "{} = ANY ({})", "not in": "{} <> ALL ({})"}.get(each.op, "{} {op} {}")
-        clauses.append(sql.SQL(form).format(column, sql.Placeholder(name), op=_SQL[each.op]))
-        parameters[name] = _parameter(each.value)
-    return sql.SQL(" AND ").join(clauses), parameters
-
-
-_SQL = {op: sql.SQL("<>" if op == "!=" else op) for op in OPERATORS}
-
-
-def shape(found: Sequence[Condition]) -> tuple[tuple[str, str, bool], ...]:
-    """Return what the clause of ``as_sql`` depends on."""
-    return tuple((each.column, each.op, each.value is None) for each in found)
 
 
 def _implied(value: object) -> str:
@@ -263,19 +232,6 @@ def _moment(value: object, kind: str) -> date | datetime | None:
     if zoned and value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     return value if zoned or value.tzinfo is None else None
-
-
-def _parameter(value: Any) -> Any:
-    """Return the value as a bound parameter; a type that depends on it would be planned anew."""
-    if isinstance(value, pa.Array):
-        if pa.types.is_int64(value.type):
-            return wire.bigint_array(np.asarray(value))
-        if pa.types.is_float64(value.type):
-            return [Float8(each) for each in value.to_pylist()]
-        return value.to_pylist()
-    if isinstance(value, bool | str | date):
-        return value
-    return Int8(value) if isinstance(value, int) else Float8(value)
 
 
 def _listed(text: str) -> list[str]:
