@@ -221,6 +221,7 @@ class Store:
     def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
         self._writes = writes
         self._reads = reads
+        self._embedded = server is not None
         self._closer = weakref.finalize(self, _close, writes, reads, server)
         atexit.register(self._closer)
 
@@ -246,6 +247,11 @@ class Store:
     def url(self) -> str:
         """The libpq URL, as psycopg, psql and SQLAlchemy take it; may hold a password."""
         return self._writes.address.url
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the embedded server's, so that ``connect()`` would open it again."""
+        return self._embedded
 
     @property
     def engine(self) -> Engine:
