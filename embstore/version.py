@@ -131,7 +131,7 @@ class Version(Reads):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""
         with self._store.reading() as connection:
-            yield from batches(connection, self._store.read_engine, self._row)
+            yield from batches(connection, self._row)
 
     def to_arrow(self) -> pa.Table:
         """Return the whole version as an Arrow table."""
