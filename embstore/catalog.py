@@ -12,7 +12,7 @@ from psycopg.rows import class_row, kwargs_row
 from .connection import Connection, translated
 from .errors import AlreadyExists, NotFound
 from .relations import check_table_name
-from .types import Attribute, IdType, Metric, Precision, Status
+from .types import Attribute, IdType, Index, Metric, Precision, Status
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ class VersionRow:
                 "precision": Precision(row["precision"]),
                 "attributes": tuple(Attribute(**each) for each in row["attributes"]),
             }
+        )
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        """Temporary."""
+        if self.index_kind == "none":
+            return ()
+        return (
+            Index(
+                "x", "hnsw", self.precision, {}, {"ef_search": 100, "oversample": 1}, None, None, ""
+            ),
         )
 
     @property
@@ -167,6 +178,16 @@ def tables(connection: Connection) -> list[TableRow]:
         )
 
 
+# The ready version that a reference names, as ``version_row`` takes it.
+RESOLVE = f"SELECT {_VERSION} FROM embstore.resolve(%s)".encode()  # noqa: S608
+
+
+def version_row(row: tuple[Any, ...]) -> VersionRow:
+    """Build from a row of ``RESOLVE``."""
+    names = (each.name for each in fields(VersionRow))
+    return VersionRow.make(**dict(zip(names, row, strict=True)))
+
+
 def resolve(connection: Connection, ref: str) -> VersionRow:
     """Return the ready version that a reference names.
 
@@ -176,13 +197,9 @@ def resolve(connection: Connection, ref: str) -> VersionRow:
         Saying which part is not there.
     """
     with translated(f"resolving {ref}"):
-        row = (
-            connection.cursor(row_factory=kwargs_row(VersionRow.make))
-            .execute(f"SELECT {_VERSION} FROM embstore.resolve(%s)", (ref,))  # noqa: S608
-            .fetchone()
-        )
+        row = connection.execute(RESOLVE, (ref,)).fetchone()
     assert row is not None
-    return row
+    return version_row(row)
 
 
 def versions(connection: Connection, name: str | None = None) -> list[VersionRow]:

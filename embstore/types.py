@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -113,6 +114,45 @@ class Attribute:
     type: str
 
 
+@dataclass(frozen=True)
+class Index:
+    """An ANN index of a version.
+
+    Attributes
+    ----------
+    name : str
+        In schema ``emb``.
+    kind : {"hnsw", "ivfflat"}
+    precision : Precision
+        Of what is indexed. Where it is not the version's own, a query takes more candidates from
+        the index than it was asked for, and ranks them by the full vectors.
+    options : mapping
+        What it was built with: ``m`` and ``ef_construction``, or ``lists``.
+    search : mapping
+        What a query sets: ``ef_search`` or ``probes``, and ``oversample``, the candidates for each
+        row asked for.
+    bytes : int or None
+        Its size on disk.
+    seconds : float or None
+        How long the build took.
+    why : str
+        Why it is as it is.
+    """
+
+    name: str
+    kind: str
+    precision: Precision
+    options: Mapping[str, int]
+    search: Mapping[str, int]
+    bytes: int | None
+    seconds: float | None
+    why: str
+
+    def __str__(self) -> str:
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        return f"{self.kind} on {self.precision} ({self.why}){options}"
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbors:
     """The nearest ids to each of q queries, best first.
@@ -126,9 +166,13 @@ class Neighbors:
         The columns asked for with ``show=``.
     version : int
         The version that answered.
-
-    Fewer than the k asked for come back only when the version has fewer rows, or under cosine fewer
-    that are no zero vectors.
+    counts : array (q,) of int
+        How many neighbours each query has. Fewer than the k asked for come back only when fewer
+        rows are there that may be answers: in the version, by the filter, the threshold or the
+        groups, and under cosine those that are no zero vectors. What is missing at the end of a
+        row is the id -1 (or None), NaN and None.
+    k : int
+        How many were asked for.
     """
 
     ids: NDArray[Any]
@@ -136,6 +180,13 @@ class Neighbors:
     distances: NDArray[np.float64]
     attributes: dict[str, NDArray[np.object_]]
     version: int
+    counts: NDArray[np.int64]
+    k: int
+
+    @property
+    def short(self) -> NDArray[np.bool_]:
+        """Which queries (q,) have fewer than k neighbours, because no more are there."""
+        return np.asarray(self.counts < self.k)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -163,3 +214,24 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMatrix:
+    """Vectors of several tables side by side, row i made of the i-th id of each.
+
+    Attributes
+    ----------
+    vectors : array (n, sum of the dims), float32
+    found : array (n, tables), bool
+    columns : mapping of table or reference to its slice of the columns
+    versions : mapping of table or reference to the version that answered
+    """
+
+    vectors: Vectors
+    found: NDArray[np.bool_]
+    columns: dict[str, slice]
+    versions: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
