@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from .release.aliases import Moved, promote
 from .types import Attribute, IdType, Metric, Precision, Vectors
 
 if TYPE_CHECKING:
+    from .load.options import Progress
+    from .replica import Replica
     from .store import Store
 
 
@@ -127,6 +130,38 @@ class Version(Reads):
         """Make this version live (or move another alias to it), in one atomic step."""
         with self._store.writing() as connection:
             return promote(connection, [self.ref], alias=alias, message=message)[0]
+
+    def replica(
+        self,
+        cache_dir: str | PathLike[str] | None = None,
+        *,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Replica:
+        """Return a local, memory-mapped copy: lookup, nearest and similar in process.
+
+        It is written the first time, and opened when it is there. Several processes may call
+        this at once: one writes, the others wait for it.
+
+        Parameters
+        ----------
+        cache_dir : path
+            The folder that holds replicas, one folder each; by default one in the user's cache.
+        index : {"hnsw", "none"}
+            What ``nearest`` uses; by default HNSW where faiss is installed.
+        progress : callable
+            Called with ``load.Progress``, the phases ``rows`` and ``index``.
+
+        Raises
+        ------
+        ReplicaDamaged
+            When the copy that is there is not whole, or the folder cannot be written.
+        MissingPackage
+            When ``hnsw`` is asked for and faiss is not there.
+        """
+        from .replica import replicate
+
+        return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""

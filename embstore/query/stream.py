@@ -6,7 +6,7 @@ rows is taken apart column by column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
@@ -79,7 +79,7 @@ def batches(connection: Connection, version: VersionRow) -> Iterator[pa.RecordBa
         yield pa.RecordBatch.from_arrays([block.ids, *block.columns, flat], schema=target)
 
 
-def blocks(connection: Connection, version: VersionRow) -> Iterator[Block]:
+def blocks(connection: Connection, version: VersionRow) -> Generator[Block, None, None]:
     """Stream the rows of a version in the order they were loaded, vectors as they are stored."""
     columns = [
         sql.SQL("{}::text").format(sql.Identifier(each.name))
@@ -114,10 +114,8 @@ def blocks(connection: Connection, version: VersionRow) -> Iterator[Block]:
 def _taken_apart(version: VersionRow, data: memoryview, lengths: list[int]) -> Block:
     sizes = np.array(lengths, np.int64)
     read = _Reader(np.frombuffer(data, np.uint8), np.cumsum(sizes) - sizes)
-    if version.id_type is IdType.BIGINT:
-        ids = read.fixed("bigint", pa.int64())
-    else:
-        ids = read.texts()
+    bigint = version.id_type is IdType.BIGINT
+    ids = read.fixed("bigint", pa.int64()) if bigint else read.texts()
     columns = [
         read.fixed(each.type, STORED[each.type]) if each.type in FIXED else read.texts()
         for each in version.attributes

@@ -8,7 +8,7 @@ So the answer is the float64 one, ties in order of the id, whatever made the fir
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Scan(Protocol):
     """The first pass: rows (q, m) and scores (q, m) of the best m rows, in any order."""
 
     def __call__(
-        self, queries: NDArray[np.generic], wanted: int, among: Numbers | None
+        self, queries: NDArray[Any], wanted: int, among: Numbers | None
     ) -> tuple[Numbers, Array32]:
         """``among``: numbers of the rows to compare, ascending; None for all."""
 
@@ -35,10 +35,10 @@ class Scan(Protocol):
 def search(
     rows: Rows,
     scan: Scan,
-    queries: NDArray[np.generic],
+    queries: NDArray[Any],
     k: int,
     among: Numbers | None,
-    ids: Callable[[Numbers], NDArray[np.generic]],
+    ids: Callable[[Numbers], NDArray[Any]],
 ) -> tuple[Numbers, Array64]:
     """Return the rows (q, k) nearest to prepared queries, and their distances, best first.
 
@@ -61,12 +61,12 @@ def search(
 def _block(
     rows: Rows,
     scan: Scan,
-    queries: NDArray[np.generic],
+    queries: NDArray[Any],
     k: int,
     wanted: int,
     count: int,
     among: Numbers | None,
-    ids: Callable[[Numbers], NDArray[np.generic]],
+    ids: Callable[[Numbers], NDArray[Any]],
 ) -> tuple[Numbers, Array64]:
     if not k:
         return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
@@ -87,9 +87,7 @@ def _block(
     return found, distances
 
 
-def _above(
-    rows: Rows, query: NDArray[np.generic], least: float, among: Numbers | None
-) -> Numbers:
+def _above(rows: Rows, query: NDArray[Any], least: float, among: Numbers | None) -> Numbers:
     """Return the rows whose float32 score of one query is at least this."""
     found = []
     for part, first in parts(len(rows), among, _HELD):
@@ -100,7 +98,7 @@ def _above(
 
 
 def ordered(
-    near: Numbers, distances: Array64, ids: Callable[[Numbers], NDArray[np.generic]]
+    near: Numbers, distances: Array64, ids: Callable[[Numbers], NDArray[Any]]
 ) -> tuple[Numbers, Array64]:
     """Sort each query's rows by distance, and where that ties by id; NaN comes last."""
     order = np.argsort(distances, axis=1, kind="stable")
@@ -136,7 +134,7 @@ class BlasScan:
         self._rows = rows
 
     def __call__(
-        self, queries: NDArray[np.generic], wanted: int, among: Numbers | None
+        self, queries: NDArray[Any], wanted: int, among: Numbers | None
     ) -> tuple[Numbers, Array32]:
         """See ``Scan``."""
         count = len(queries)

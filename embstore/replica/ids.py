@@ -93,9 +93,9 @@ class Ids:
         places = np.asarray(asked) - self._first
         outside = places.view(np.uint64) >= len(self._table)
         if not outside.any():
-            return self._table[places].astype(np.int64)
+            return np.asarray(self._table[places], np.int64)
         places[outside] = 0
-        rows = self._table[places].astype(np.int64)
+        rows = np.asarray(self._table[places], np.int64)
         rows[outside] = -1
         return rows
 
@@ -107,7 +107,7 @@ class Ids:
         hits = seen >> _HALF == halves[:, None]
         first = hits.argmax(axis=1)
         every = np.arange(len(seen))
-        rows = (seen[every, first] & _LOW).astype(np.int64) - 1
+        rows: Rows = (seen[every, first] & _LOW).astype(np.int64) - 1
         rows[~(hits[every, first] & self._same(rows, asked))] = -1
         absent = np.flatnonzero(rows < 0)
         # An empty last slot ends the search, as a rule.
@@ -135,7 +135,7 @@ class Ids:
         else:
             there = self.values.take(pa.array(np.maximum(rows, 0)))
             same = pc.equal(there, asked.cast(there.type)).to_numpy(zero_copy_only=False)
-        return same & (rows >= 0)
+        return np.asarray(same & (rows >= 0))
 
 
 def build(values: pa.Array, path: Path) -> dict[str, Any]:

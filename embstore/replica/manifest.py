@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from ..catalog import VersionRow
 from ..errors import NotFound, ReplicaDamaged
-from ..query.target import Target
-from ..types import Attribute, IdType, Metric, Precision
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -30,10 +30,8 @@ class Manifest:
     ----------
     store : str
         Which store it is of: a digest, equal for a primary and its standbys.
-    checksum : str
-        The version's own, of ids and vectors, as the server's catalog has it.
-    trainer, created_at
-        Of the version.
+    version : VersionRow
+        As the server's catalog had it.
     ids : dict
         How ids are found: see ``replica.ids``.
     zeros : int
@@ -41,23 +39,13 @@ class Manifest:
     largest : float
         The largest norm.
     index : dict
-        The ANN index: its kind and settings; ``why`` when there is none.
+        The ANN index: its kind and settings; ``why`` where there is none.
     files : dict
         File name to its bytes and sha256.
     """
 
     store: str
-    table: str
-    version: int
-    dim: int
-    rows: int
-    id_type: IdType
-    metric: Metric
-    precision: Precision
-    checksum: str
-    attributes: tuple[Attribute, ...]
-    trainer: str | None
-    created_at: str
+    version: VersionRow
     ids: dict[str, Any]
     zeros: int
     largest: float
@@ -65,35 +53,16 @@ class Manifest:
     files: dict[str, dict[str, Any]]
 
     @property
-    def ref(self) -> str:
-        """``items@7``."""
-        return f"{self.table}@{self.version}"
-
-    @property
     def bytes(self) -> int:
         """Of all files."""
         return sum(int(each["bytes"]) for each in self.files.values())
 
-    def target(self) -> Target:
-        """Return what queries are checked against."""
-        return Target(
-            self.ref,
-            "",
-            self.id_type,
-            self.metric,
-            self.precision,
-            self.version,
-            self.dim,
-            self.rows,
-        )
-
     def write(self, folder: Path) -> None:
         """Write it in place of the one that is there, if any, in one step."""
-        content = {"format": FORMAT, **asdict(self)}
+        content = _plain({"format": FORMAT, **asdict(self)})
         document = {"sha256": _digest(content), **content}
         aside = folder / f"{NAME}.partial"
-        with aside.open("w") as file:
-            json.dump(document, file, indent=1, ensure_ascii=False)
+        aside.write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
         synced(aside)
         aside.rename(folder / NAME)
 
@@ -109,19 +78,16 @@ class Manifest:
         """
         try:
             document = json.loads((folder / NAME).read_bytes())
-            claimed, version = document.pop("sha256"), document.pop("format")
-            if version != FORMAT:
+            claimed = document.pop("sha256")
+            if claimed != _digest(document):
+                raise ValueError("its checksum does not fit")
+            if (written := document.pop("format")) != FORMAT:
                 raise ReplicaDamaged(
-                    f"the replica {folder} has format {version}, this embstore reads {FORMAT}:"
-                    " upgrade embstore, or remove the folder and write it again",
+                    f"the replica {folder} has format {written}, this embstore reads {FORMAT}:"
+                    " write the replica again, or use the embstore that wrote it",
                     path=str(folder),
                 )
-            if claimed != _digest({"format": version, **document}):
-                raise ValueError("its checksum does not fit")
-            document["attributes"] = tuple(Attribute(**each) for each in document["attributes"])
-            for name, kind in ("id_type", IdType), ("metric", Metric), ("precision", Precision):
-                document[name] = kind(document[name])
-            found = cls(**document)
+            found = cls(**document | {"version": _version(document["version"])})
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"{folder} holds no replica: there is no {NAME}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -131,7 +97,7 @@ class Manifest:
             size = path.stat().st_size if path.is_file() else None
             if size != wanted["bytes"]:
                 has = "is missing" if size is None else f"has {size:,} bytes"
-                raise damaged(path, f"it {has}, the manifest says {wanted['bytes']:,}")
+                raise damaged(path, f"it {has}, and the manifest says {wanted['bytes']:,} bytes")
         return found
 
     def verify(self, folder: Path) -> None:
@@ -180,3 +146,22 @@ def synced(path: Path) -> None:
 def _digest(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    def said(value: object) -> str:
+        return value.isoformat() if isinstance(value, datetime) else str(value)
+
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=said))
+    return plain
+
+
+def _version(stored: dict[str, Any]) -> VersionRow:
+    """Return the catalog row; the server's indexes are not the replica's."""
+    row = {each.name: stored.get(each.name) for each in fields(VersionRow)}
+    for name, value in row.items():
+        if name.endswith("_at") and value is not None:
+            row[name] = datetime.fromisoformat(value)
+        if name == "indexes":
+            row[name] = []
+    return VersionRow.make(**row)

@@ -7,6 +7,7 @@ cosine, the inner product, q.v - v.v/2 for l2, minus the Hamming distance, the J
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Rows:
 
     def __init__(
         self,
-        vectors: NDArray[np.generic],
+        vectors: NDArray[Any],
         norms: Array64,
         metric: Metric,
         precision: Precision,
@@ -52,7 +53,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def prepare(self, queries: Array32) -> NDArray[np.generic]:
+    def prepare(self, queries: Array32) -> NDArray[Any]:
         """Return queries as they are compared: of unit length under cosine, bits packed."""
         if self.metric.of_bits:
             return np.packbits(queries != 0, axis=1)
@@ -66,17 +67,17 @@ class Rows:
         """Return rows as float32; of bits 0 and 1."""
         taken = self.vectors[part]
         if self.precision is Precision.BIT:
-            taken = np.unpackbits(taken, axis=1, count=self.dim)  # type: ignore[arg-type]
+            taken = np.unpackbits(taken, axis=1, count=self.dim)
         return taken.astype(np.float32, copy=False)
 
-    def scores(self, queries: NDArray[np.generic], part: Part, out: Array32) -> Array32:
+    def scores(self, queries: NDArray[Any], part: Part, out: Array32) -> Array32:
         """Return the scores (q, rows) of a part, in float32, in ``out``."""
         if self.metric.of_bits:
             return self._bit_scores(queries, part, out)
         with np.errstate(over="ignore", invalid="ignore"):
             return self._float_scores(queries, part, out)
 
-    def _float_scores(self, queries: NDArray[np.generic], part: Part, out: Array32) -> Array32:
+    def _float_scores(self, queries: NDArray[Any], part: Part, out: Array32) -> Array32:
         block, norms = self.floats(part), self.norms[part]
         if self.metric is Metric.COSINE:
             inverse = (1 / np.where(norms > 0, norms, np.inf)).astype(np.float32)
@@ -90,7 +91,7 @@ class Rows:
             out -= (norms * norms / 2).astype(np.float32)
         return out
 
-    def _bit_scores(self, queries: NDArray[np.generic], part: Part, out: Array32) -> Array32:
+    def _bit_scores(self, queries: NDArray[Any], part: Part, out: Array32) -> Array32:
         block = self.vectors[part]
         for query, row in zip(queries, out, strict=True):
             if self.metric is Metric.HAMMING:
@@ -103,7 +104,7 @@ class Rows:
                 row[either == 0] = 0
         return out
 
-    def tolerance(self, queries: NDArray[np.generic]) -> Array64:
+    def tolerance(self, queries: NDArray[Any]) -> Array64:
         """Return how far a score of each query may be off."""
         if self.metric is Metric.HAMMING:
             return np.zeros(len(queries))
@@ -114,10 +115,10 @@ class Rows:
         error = (self.dim + 16) * _UNIT_ROUNDOFF
         if self.metric is Metric.COSINE:
             return np.full(len(queries), error)
-        reach = lengths(queries) * self._largest  # type: ignore[arg-type]
+        reach = lengths(queries) * self._largest
         return error * (reach + (self._largest**2 if self.metric is Metric.L2 else 0))
 
-    def distances(self, queries: NDArray[np.generic], rows: NDArray[np.int64]) -> Array64:
+    def distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         """Return the distances (q, m) to rows (q, m), in float64, as pgvector defines them."""
         found = np.empty(rows.shape)
         width = max(1, _HELD // self.dim)
@@ -129,20 +130,20 @@ class Rows:
                 found[part] = distance(queries[part[0]], rows[part])
         return found
 
-    def _float_distances(self, queries: NDArray[np.generic], rows: NDArray[np.int64]) -> Array64:
+    def _float_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         near = np.take(self.vectors, rows, axis=0).astype(np.float64)
         own = queries.astype(np.float64)
         if self.metric is Metric.L2:
             near -= own[:, None]
-            return np.sqrt(np.einsum("qmd,qmd->qm", near, near))
-        products = np.matmul(near, own[:, :, None])[:, :, 0]
+            return np.asarray(np.sqrt(np.einsum("qmd,qmd->qm", near, near)))
+        products: Array64 = np.matmul(near, own[:, :, None])[:, :, 0]
         if self.metric is Metric.IP:
             return -products
         with np.errstate(invalid="ignore", divide="ignore"):
             products /= self.norms[rows] * np.sqrt((own * own).sum(axis=1))[:, None]
-        return 1 - np.clip(products, -1, 1)
+        return np.asarray(1 - np.clip(products, -1, 1))
 
-    def _bit_distances(self, queries: NDArray[np.generic], rows: NDArray[np.int64]) -> Array64:
+    def _bit_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         near = self.vectors[rows]
         if self.metric is Metric.HAMMING:
             return _counted(near ^ queries[:, None]).astype(np.float64)
@@ -150,10 +151,10 @@ class Rows:
         either = _counted(near | queries[:, None])
         return 1 - both / np.maximum(either, 1)
 
-    def as_scores(self, distances: Array64, queries: NDArray[np.generic]) -> Array64:
+    def as_scores(self, distances: Array64, queries: NDArray[Any]) -> Array64:
         """Turn distances (q, m) into the scores of this module."""
         if self.metric is Metric.L2:
-            own = lengths(queries)  # type: ignore[arg-type]
+            own = lengths(queries)
             return (own[:, None] ** 2 - distances**2) / 2
         return self.metric.score(distances)
 
@@ -166,7 +167,7 @@ def lengths(vectors: Array32) -> Array64:
     if len(odd):
         wide = vectors[odd].astype(np.float64)
         squares[odd] = np.einsum("nd,nd->n", wide, wide)
-    return np.sqrt(squares)
+    return np.asarray(np.sqrt(squares))
 
 
 def set_bits(packed: NDArray[np.uint8]) -> Array64:
@@ -174,17 +175,17 @@ def set_bits(packed: NDArray[np.uint8]) -> Array64:
     return _counted(packed).astype(np.float64)
 
 
-def _count(packed: NDArray[np.generic]) -> NDArray[np.int64]:
+def _count(packed: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(_SET_BITS[packed].sum(axis=-1, dtype=np.int64))
 
 
-def _popcount(packed: NDArray[np.generic]) -> NDArray[np.int64]:
+def _popcount(packed: NDArray[Any]) -> NDArray[np.int64]:
     if packed.shape[-1] % 8 == 0:
         packed = np.ascontiguousarray(packed).view(np.uint64)
     return np.asarray(np.bitwise_count(packed).sum(axis=-1, dtype=np.int64))
 
 
 # numpy 2 counts bits by the processor's own instruction.
-_counted: Callable[[NDArray[np.generic]], NDArray[np.int64]] = (
+_counted: Callable[[NDArray[Any]], NDArray[np.int64]] = (
     _popcount if hasattr(np, "bitwise_count") else _count
 )
