@@ -46,6 +46,7 @@ class Reads(ABC):
         per_group: str | None = None,
         group_limit: int = 1,
         offset: int = 0,
+        exclude: object = None,
         exact: bool = False,
         search: Mapping[str, int] | None = None,
         show: Sequence[str] = (),
@@ -74,6 +75,8 @@ class Reads(ABC):
             a missing value is no group.
         offset : int
             Leave out that many of the nearest: the next page of the same list.
+        exclude : sequence of q sequences of ids
+            What each query leaves out, such as items that a user has seen; k is still filled.
         exact : bool
             Compare with every row instead of using the ANN index. So is every k above 1000, and
             what a filter lets through when that is little.
@@ -101,6 +104,7 @@ class Reads(ABC):
             per_group=per_group,
             group_limit=group_limit,
             offset=offset,
+            exclude=exclude,
             exact=exact,
             search=search,
             show=show,
