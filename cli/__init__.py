@@ -12,12 +12,14 @@ from . import (
     demo,
     drop,
     formats,
+    index,
     load,
     lookup,
     migrate,
     nearest,
     promote,
     psql,
+    replica,
     show,
 )
 
@@ -32,7 +34,22 @@ def group() -> None:
     """
 
 
-for module in (admin, load, formats, show, promote, nearest, lookup, drop, migrate, psql, demo):
+MODULES = (
+    admin,
+    load,
+    formats,
+    show,
+    promote,
+    nearest,
+    lookup,
+    index,
+    replica,
+    drop,
+    migrate,
+    psql,
+    demo,
+)
+for module in MODULES:
     for command in module.COMMANDS:
         group.add_command(command)
 

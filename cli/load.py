@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -96,8 +97,19 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
 )
 @click.option("--rejects", metavar="FILE", help="Write the bad rows to a CSV file.")
 @click.option(
-    "--index", type=click.Choice(["hnsw", "none"]), default="hnsw", show_default=True, help="ANN."
+    "--index",
+    "kind",
+    type=click.Choice(["auto", "hnsw", "ivfflat", "none"]),
+    default="auto",
+    show_default=True,
+    help="The ANN index; auto chooses by rows and dims, and says why.",
 )
+@click.option(
+    "--index-precision",
+    type=click.Choice(["float32", "float16", "bit"]),
+    help="What is indexed: the vectors, or a smaller form of them.",
+)
+@options.index
 @click.option(
     "--connections",
     type=click.IntRange(1, 64),
@@ -131,6 +143,11 @@ def load(
     query: str | None,
     database: str | None,
     format_: str | None,
+    kind: str,
+    index_precision: str | None,
+    m: int | None,
+    ef_construction: int | None,
+    lists: int | None,
     metric: str | None,
     url: str | None,
     as_json: bool,
@@ -158,8 +175,15 @@ def load(
             version = target.load(
                 source,
                 format=format_,
+                index=options.wanted(
+                    kind=kind,
+                    precision=index_precision,
+                    m=m,
+                    ef_construction=ef_construction,
+                    lists=lists,
+                ),
                 progress=progress,
-                warn=lambda sentence: print(f"embstore: {sentence}", file=sys.stderr),
+                warn=output.warning,
                 **how,
             )
         done = {
@@ -169,6 +193,7 @@ def load(
             "metric": version.metric,
             "precision": version.precision,
             "index": version.index,
+            "indexes": [dataclasses.asdict(each) for each in version.indexes],
             "rows_per_second": version.source["rows_per_second"],
             "rejected": version.source.get("rejected", 0),
             "checksum": version.checksum,
@@ -179,9 +204,10 @@ def load(
         return
     print(
         f"{version.ref}: {version.rows:,} x {version.dim} {version.precision} loaded at"
-        f" {done['rows_per_second']:,} rows/s, index {version.index}"
+        f" {done['rows_per_second']:,} rows/s"
         + (", live" if how["promote"] else f"; make it live with embstore promote {version.ref}")
     )
+    print(f"index {version.source['index']}")
 
 
 COMMANDS = (load,)

@@ -36,6 +36,37 @@ def show(function: F) -> F:
     )(function)
 
 
+def index(function: F) -> F:
+    """``--m``, ``--ef-construction`` and ``--lists``."""
+    for option in (
+        click.option("--lists", type=int, metavar="N", help="IVFFlat: into how many, 1 to 32768."),
+        click.option(
+            "--ef-construction",
+            type=int,
+            metavar="N",
+            help="HNSW: candidates for the links of a row, 4 to 1000. [default: 64]",
+        ),
+        click.option(
+            "--m", type=int, metavar="N", help="HNSW: links of a row, 2 to 100. [default: 16]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def wanted(**given: Any) -> dict[str, Any]:
+    """Return the index that options ask for, if they can go together."""
+    from embstore.errors import InvalidQuery
+    from embstore.index import Wanted
+
+    asked = {name: value for name, value in given.items() if value is not None}
+    try:
+        Wanted.of(asked)
+    except InvalidQuery as error:
+        raise click.UsageError(str(error)) from error
+    return asked
+
+
 def open_store(url: str | None) -> Store:
     """Connect as ``embstore.connect`` does."""
     import embstore

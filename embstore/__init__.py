@@ -26,7 +26,7 @@ from .replica.follow import Follower, follow
 from .replica.replica import Replica, open_replica
 from .store import Store, connect
 from .table import Table
-from .types import Features, Neighbors
+from .types import Features, Index, Neighbors
 from .version import Version
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "EmbstoreError",
     "Features",
     "Follower",
+    "Index",
     "InvalidName",
     "InvalidQuery",
     "LoadFailed",

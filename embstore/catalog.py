@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import class_row, kwargs_row
+from psycopg.types.json import Jsonb
 
 from .connection import Connection, translated
 from .errors import AlreadyExists, NotFound
@@ -53,6 +55,7 @@ class VersionRow:
     rows: int | None
     bytes: int | None
     index_kind: str
+    indexes: tuple[Index, ...]
     attributes: tuple[Attribute, ...]
     trainer: str | None
     params: dict[str, Any]
@@ -74,25 +77,23 @@ class VersionRow:
                 "id_type": IdType(row["id_type"]),
                 "metric": Metric(row["metric"]),
                 "precision": Precision(row["precision"]),
+                "indexes": tuple(
+                    Index(**each | {"precision": Precision(each["precision"])})
+                    for each in row["indexes"]
+                ),
                 "attributes": tuple(Attribute(**each) for each in row["attributes"]),
             }
-        )
-
-    @property
-    def indexes(self) -> tuple[Index, ...]:
-        """Temporary."""
-        if self.index_kind == "none":
-            return ()
-        return (
-            Index(
-                "x", "hnsw", self.precision, {}, {"ef_search": 100, "oversample": 1}, None, None, ""
-            ),
         )
 
     @property
     def ref(self) -> str:
         """``items@7``."""
         return f"{self.table_name}@{self.version}"
+
+
+def as_indexes(indexes: Iterable[Index]) -> Jsonb:
+    """Return indexes as the catalog's jsonb."""
+    return Jsonb([asdict(each) for each in indexes])
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def staged_table(table: str, version: int) -> sql.Identifier:
     return sql.Identifier(SCHEMA, f"{version_name(table, version)}~loading")
 
 
-def index_name(table: str, version: int, kind: str) -> sql.Identifier:
-    """``items_v7_hnsw``."""
-    return sql.Identifier(f"{version_name(table, version)}_{kind}")
+def index_name(table: str, version: int, kind: str, number: int = 1) -> str:
+    """``items_v7_hnsw``, the next ``items_v7_hnsw2``; IVFFlat's are ``items_v7_ivf``."""
+    suffix = {"hnsw": "hnsw", "ivfflat": "ivf"}[kind]
+    return f"{version_name(table, version)}_{suffix}{number if number > 1 else ''}"

@@ -136,6 +136,7 @@ class _Link:
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
         self._making = threading.Lock()
+        # A batch holds one connection while its helpers wait for more: some must be left to them.
         self._batches = threading.BoundedSemaphore(POOL_SIZE // (HELPERS + 1) - 1)
 
     def open(self) -> Connection:
@@ -189,7 +190,7 @@ class _Link:
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
             self.address.url,
-            kwargs={"autocommit": True, **connection.defaults(self.address)},
+            kwargs=connection.for_queries(self.address, self.engine),
             min_size=0,
             max_size=POOL_SIZE,
             configure=self._teach,
@@ -220,6 +221,7 @@ class Store:
     def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
         self._writes = writes
         self._reads = reads
+        self._embedded = server is not None
         self._closer = weakref.finalize(self, _close, writes, reads, server)
         atexit.register(self._closer)
 
@@ -247,9 +249,19 @@ class Store:
         return self._writes.address.url
 
     @property
+    def embedded(self) -> bool:
+        """Whether it is the embedded server's, so that ``connect()`` would open it again."""
+        return self._embedded
+
+    @property
     def engine(self) -> Engine:
         """What kind of Postgres this is."""
         return self._writes.engine
+
+    @property
+    def read_address(self) -> Address:
+        """Where reads go."""
+        return self._reads.address
 
     @property
     def read_engine(self) -> Engine:

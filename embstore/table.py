@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import catalog, load
 from .catalog import Move, TableRow
 from .errors import InvalidQuery
+from .index import Wanted
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved, rollback
@@ -106,7 +107,7 @@ class Table(Reads):
         zero: str = "reject",
         on_bad: str = "reject",
         rejects: str | os.PathLike[str] | None = None,
-        index: str = "hnsw",
+        index: str | Mapping[str, Any] = "auto",
         connections: int | None = None,
         promote: bool | str = False,
         progress: Callable[[load.Progress], None] | None = None,
@@ -160,7 +161,10 @@ class Table(Reads):
             A damaged file always ends the load.
         rejects : path
             A CSV file to write the bad rows to: source, row, id, reason.
-        index : {"hnsw", "none"}
+        index : {"auto", "hnsw", "ivfflat", "none"} or mapping
+            The ANN index; ``auto`` chooses one by rows and dim, or none for few rows. A mapping has
+            ``kind`` and options: ``{"kind": "hnsw", "precision": "float16", "m": 24,
+            "ef_construction": 128}``, ``{"kind": "ivfflat", "lists": 200}``.
         connections : int
             Over how many connections the rows travel; by default one where the server can skip
             the WAL, up to four for a large load where it cannot.
@@ -201,7 +205,7 @@ class Table(Reads):
             zero=choice(Zero, zero, "policy for zero vectors"),
             on_bad=on_bad,
             rejects=rejects,
-            index=index,
+            index=Wanted.of(index),
             connections=connections,
             alias="live" if promote is True else promote or None,
             progress=progress,

@@ -63,7 +63,7 @@ class Precision(StrEnum):
 
     @property
     def max_indexed_dim(self) -> int:
-        """The largest dim that pgvector's HNSW takes."""
+        """The largest dim that pgvector's HNSW and IVFFlat take."""
         return {"float32": 2000, "float16": 4000, "bit": 64_000}[self.value]
 
     def nbytes(self, dim: int) -> int:
@@ -104,6 +104,7 @@ class Status(StrEnum):
 MAX_DIM = 16_000
 # Long enough for any URL or path used as a key, and far below the B-tree's 8191 bytes.
 MAX_ID_BYTES = 1024
+INDEX_KINDS = ("hnsw", "ivfflat")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,26 @@ class Index:
     def __str__(self) -> str:
         options = "".join(f", {name} {value}" for name, value in self.options.items())
         return f"{self.kind} on {self.precision} ({self.why}){options}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load or the build of an index is.
+
+    Attributes
+    ----------
+    phase : str
+        ``rows``, then ``index``, then ``publish``.
+    done, total : int, int or None
+        Rows, or blocks of the index build; total is None where the source does not tell.
+    note : str
+        What is waited for, if anything.
+    """
+
+    phase: str
+    done: int
+    total: int | None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)

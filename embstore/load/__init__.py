@@ -22,9 +22,10 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine, translate, translated
 from ..errors import EmbstoreError, LoadFailed
 from ..refs import check_name
+from ..types import Progress
 from . import leftovers, rejects
 from .fill import fill
-from .options import Options, Progress
+from .options import Options
 from .plan import plan, register
 from .publish import publish
 from .sources import Repeated, duplicate, opened, several

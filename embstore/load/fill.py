@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -16,19 +15,21 @@ from psycopg import sql
 from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import BadInput, LoadFailed
+from ..index import build, decide, watched
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.sieve import ROW, row_numbers
 from ..relations import staged_table, version_name, version_table
 from ..release.live import act_as_loader
-from ..types import Zero
-from . import duplicates, index, parallel, writer
+from ..types import Index, Progress, Zero
+from . import duplicates, parallel, writer
 from .arrivals import Arrivals
 from .attributes import SideTable, to_stored
 from .checks import to_stored as to_stored_vectors
 from .checksum import Checksum
 from .encode import encode
 from .ids import to_id_type
-from .options import Options, Progress
+from .key import analyze, primary_key
+from .options import Options
 from .provenance import provenance
 from .rejects import Rejects
 from .sources import Repeated
@@ -106,19 +107,22 @@ def fill(
                 " with --attributes-ids"
             )
         probe.verify(connection, engine, version)
-        twice = index.primary_key(connection, version)
+        twice = primary_key(connection, version)
         # Of rows on several servers, none can say which came first.
         if twice and arrivals is not None and not engine.distributed:
             duplicates.remove(connection, engine, version, arrivals, rejects, checksum, probe)
             probe.verify(connection, engine, version)
-            twice = index.primary_key(connection, version)
+            twice = primary_key(connection, version)
         if twice:
             raise Repeated(twice)
-        indexing = time.monotonic()
-        with _watched(connection, connect, report) if options.progress else nullcontext():
-            warning = index.build(connection, engine, version, probe.rows)
-        indexed = time.monotonic() - indexing
-        index.analyze(connection, version)
+        chosen = decide(connection, engine, version, options.index, probe.rows)
+        indexes: tuple[Index, ...] = ()
+        warning = None
+        if not isinstance(chosen, str):
+            with watched(connection, connect, report) if options.progress else nullcontext():
+                built, warning = build(connection, engine, version, chosen, probe.rows)
+            indexes = (built,)
+        analyze(connection, version)
         size = connection.execute(
             "SELECT pg_total_relation_size(%s::regclass)",
             (f"emb.{version.table_name}_v{version.version}",),
@@ -130,13 +134,16 @@ def fill(
         **({"rejected": rejects.count} if rejects.skips else {}),
         "seconds": round(seconds, 3),
         "rows_per_second": round(probe.rows / seconds),
-        "index_seconds": round(indexed, 3),
+        "index": str(indexes[0]) if indexes else f"none ({chosen})",
+        "index_seconds": indexes[0].seconds if indexes else 0.0,
         **({"connections": count} if count > 1 else {}),
     }
     return dataclasses.replace(
         version,
         rows=probe.rows,
         bytes=size[0] if size else None,
+        index_kind=indexes[0].kind if indexes else "none",
+        indexes=indexes,
         checksum=str(checksum),
         source={**origin.result(), **stats},
     )
@@ -187,27 +194,3 @@ def _meanwhile(work: Callable[[], dict[str, object]]) -> Future[dict[str, object
     begun = thread.submit(work)
     thread.shutdown(wait=False)
     return begun
-
-
-@contextmanager
-def _watched(
-    connection: Connection,
-    connect: Callable[[], Connection],
-    report: Callable[[Progress], None],
-) -> Iterator[None]:
-    """Report the index build that ``connection`` runs meanwhile, seen from a second one."""
-    pid, over = connection.info.backend_pid, threading.Event()
-
-    def watch() -> None:
-        with connect() as other:
-            while not over.wait(0.25):
-                if seen := index.progress_of(other, pid):
-                    report(Progress("index", *seen))
-
-    thread = threading.Thread(target=watch, name="embstore-index", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

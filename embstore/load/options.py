@@ -1,4 +1,4 @@
-"""What a load is told, and what it tells while it runs."""
+"""What a load is told."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..types import IdType, Precision, Zero
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a load is.
-
-    Attributes
-    ----------
-    phase : str
-        ``rows``, then ``index``, then ``publish``.
-    done, total : int, int or None
-        Rows, or blocks of the index build; total is None where the source does not tell.
-    note : str
-        What is waited for, if anything.
-    """
-
-    phase: str
-    done: int
-    total: int | None
-    note: str = ""
+from ..index import Wanted
+from ..types import IdType, Precision, Progress, Zero
 
 
 @dataclass(frozen=True)
@@ -51,7 +32,7 @@ class Options:
     attributes_ids: str | None = None
     id_type: IdType | None = None
     precision: Precision | None = None
-    index: str = "hnsw"
+    index: Wanted = dataclasses.field(default_factory=Wanted)
     connections: int | None = None
     zero: Zero = Zero.REJECT
     on_bad: str = "reject"

@@ -16,12 +16,13 @@ from .. import catalog
 from ..catalog import TableRow, VersionRow
 from ..connection import Connection
 from ..errors import BadInput, InvalidQuery
+from ..index import check as check_index
 from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.places import shown
 from ..readers.sieve import ROW
 from ..types import IdType, Precision, Status
-from . import index, leftovers
+from . import leftovers
 from .attributes import SideTable, agree, columns_of
 from .ids import id_type_of
 from .options import Options
@@ -45,7 +46,7 @@ def plan(
         )
     if options.connections is not None and options.connections < 1:
         raise InvalidQuery(f"connections={options.connections}: a load takes at least one")
-    index.check_indexable(options.index, opened.dim, precision, opened.name)
+    check_index(connection, options.index, opened.dim, table.metric, precision, opened.name)
     own = columns_of(
         pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING, ROW}]),
         opened.name,
@@ -72,7 +73,8 @@ def plan(
         precision=precision,
         rows=None,
         bytes=None,
-        index_kind=options.index,
+        index_kind="none",
+        indexes=(),
         attributes=tuple(own),
         trainer=options.trainer or opened.trainer,
         params={**opened.params, **options.params},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..catalog import VersionRow
+from ..catalog import VersionRow, as_indexes
 from ..connection import Connection, Engine
 from ..errors import LoadFailed
 from ..release import aliases, live
 from ..release.live import act_as_loader
+from ..types import Progress
 from . import leftovers
-from .options import Options, Progress
+from .options import Options
 from .plan import as_json
 
 
@@ -36,11 +37,14 @@ def publish(connection: Connection, engine: Engine, version: VersionRow, options
         )
         connection.execute(
             "UPDATE embstore.versions SET status = 'ready', rows = %s, bytes = %s, checksum = %s,"
-            " source = %s, ready_at = clock_timestamp() WHERE table_name = %s AND version = %s",
+            " index_kind = %s, indexes = %s, source = %s, ready_at = clock_timestamp()"
+            " WHERE table_name = %s AND version = %s",
             (
                 version.rows,
                 version.bytes,
                 version.checksum,
+                version.index_kind,
+                as_indexes(version.indexes),
                 as_json(version.source, "source"),
                 version.table_name,
                 version.version,

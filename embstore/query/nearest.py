@@ -19,6 +19,7 @@ from psycopg import sql
 from .. import wire
 from ..connection import Engine
 from ..errors import DimensionMismatch, InvalidQuery
+from ..index.choose import EF_SEARCH
 from ..io import Io, Lender
 from ..load.checks import MAX_NORM, MIN_NORM
 from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
@@ -38,9 +39,6 @@ from .target import (
     single_id,
 )
 
-# Recall@10 of 0.95 and more on every set measured so far, for a tenth of a millisecond over
-# pgvector's own default of 40.
-EF_SEARCH = 100
 # pgvector's own limit of hnsw.ef_search; a larger k is answered exactly.
 MAX_EF_SEARCH = 1000
 # Queries of one statement: enough to hide the round trip, few enough to keep results small.
@@ -420,7 +418,7 @@ async def _fetch(
     except psycopg.Error as error:
         if chosen is None:
             raise await failed(io, target, error) from error
-        raise filters.refused(error, target, chosen) from error
+        raise await filters.refused(io, target, chosen, error) from error
     places, ids, distances, *columns = found[0]
     if places is None:
         return _nothing(target, plan.show)

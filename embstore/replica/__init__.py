@@ -13,8 +13,8 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidQuery
-from ..load.options import Progress
 from ..query.stream import blocks
+from ..types import Progress
 from . import folder as folders
 from .approximate import library
 from .manifest import Manifest

@@ -234,8 +234,10 @@ class Replica(Reads):
         ``where`` is a mapping; the replica has no SQL. Distances are computed in float64.
         """
         if (
-            where is unsafe_where is max_distance is per_group is search is progress is None
-            and not (exact or offset or show or group_limit != 1)
+            not (exact or offset or show or group_limit != 1)
+            and all(each is None for each in (where, unsafe_where, max_distance, per_group))
+            and search is None
+            and progress is None
             and (found := self._at_once(queries, k)) is not None
         ):
             return found

@@ -21,9 +21,8 @@ from ..catalog import VersionRow
 from ..errors import LoadFailed
 from ..load.attributes import STORED
 from ..load.checksum import Checksum
-from ..load.options import Progress
 from ..query.stream import Block
-from ..types import IdType, Metric, Precision
+from ..types import IdType, Metric, Precision, Progress
 from . import approximate, ids
 from .folder import aside, remove, unwritable
 from .manifest import Manifest, described, synced

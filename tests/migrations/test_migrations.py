@@ -59,7 +59,7 @@ def test_down_and_up_again(pg: Server, bare_database: str) -> None:
     assert described(url) == before
 
 
-def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
+def test_0001_to_the_newest_and_back(pg: Server, bare_database: str) -> None:
     url = pg.url(bare_database)
     address = connection.parse(url)
     schema.upgrade(address, "0001")
@@ -73,7 +73,7 @@ def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
             " ('items', 'bigint', 'cosine', 'float32', now(), 'x'),"
             " ('fresh', NULL, 'ip', NULL, now(), 'x')"
         )
-    schema.upgrade(address, "0002")
+    schema.upgrade(address)
     with psycopg.connect(url) as opened:
         kept = opened.execute(
             "SELECT proacl::text FROM pg_proc WHERE oid = 'embstore.nearest'::regproc"
@@ -98,6 +98,38 @@ def test_0001_to_0002_and_back(pg: Server, bare_database: str) -> None:
         found = opened.execute("SELECT id FROM embstore.similar('items', '1', 5)").fetchall()
     assert found == [("2",)]
     schema.upgrade(address)
+
+
+def test_0003_takes_over_the_indexes_that_are_there(pg: Server, bare_database: str) -> None:
+    url = pg.url(bare_database)
+    address = connection.parse(url)
+    schema.upgrade(address, "0002")
+    second = described(url)
+    with psycopg.connect(url, autocommit=True) as opened:
+        for statement in (
+            "INSERT INTO embstore.tables VALUES ('items', 'bigint', 'l2', 'float16', now(), 'x')",
+            "INSERT INTO embstore.versions (table_name, version, status, dim, id_type, metric,"
+            " precision, rows, index_kind, source, created_at, created_by)"
+            " SELECT 'items', v, 'ready', 2, 'bigint', 'l2', 'float16', 2, kind,"
+            """ '{"index_seconds": 1.5}', now(), 'x' FROM (VALUES (1, 'none'), (2, 'hnsw'))"""
+            " AS given (v, kind)",
+            "CREATE TABLE emb.items_v2 (id bigint PRIMARY KEY, embedding halfvec(2) NOT NULL)",
+            "INSERT INTO emb.items_v2 VALUES (1, '[1,2]'), (2, '[2,1]')",
+            "CREATE INDEX items_v2_hnsw ON emb.items_v2 USING hnsw (embedding halfvec_l2_ops)",
+        ):
+            opened.execute(statement)
+    schema.upgrade(address)
+    with embstore.connect(url) as store:
+        assert store["items@1"].indexes == ()
+        version = store["items@2"]
+        (index,) = version.indexes
+        assert (index.name, index.kind, index.precision) == ("items_v2_hnsw", "hnsw", "float16")
+        assert index.bytes == 16384
+        assert index.seconds == 1.5
+        assert index.options == {"m": 16, "ef_construction": 64}
+        assert version.nearest([1.0, 2.0], 2).ids.tolist() == [[1, 2]]
+    schema.downgrade(address, "0002")
+    assert described(url) == second
 
 
 @pytest.mark.parametrize(
