@@ -295,8 +295,8 @@ def needed_kb(version: VersionRow, index: Index, rows: int) -> int:
 def graph_kb(dim: int, precision: Precision, m: int, rows: int) -> int:
     """Memory of an HNSW graph in kB.
 
-    Measured with m from 4 to 64: the vector, 190 bytes and 32 for each m an element, beside the 3 MB that a parallel
-    build keeps for itself; a tenth on top.
+    Measured with m from 4 to 64: the vector, 190 bytes and 32 for each m an element, beside the
+    3 MB that a parallel build keeps for itself; a tenth on top.
     """
     return rows * (precision.nbytes(dim) + 190 + 32 * m) * 11 // 10 // 1024 + 4096
 
