@@ -59,7 +59,7 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
 
     table = bench.store.create_table("curve")
     try:
-        version = table.load(base, ids=ids, promote=True)
+        version = table.load(base, ids=ids, index="hnsw", promote=True)
         hand = by_hand.Queries(bench.store.url, "emb.curve_v1", 100)
         for ef in EF:
             hand.tune(ef)
