@@ -16,4 +16,5 @@ def figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     )
     import matplotlib.pyplot as plt
 
-    return plt.subplots(1, panels, figsize=(width * panels, height))
+    made: tuple[Any, Any] = plt.subplots(1, panels, figsize=(width * panels, height))
+    return made

@@ -12,6 +12,7 @@ from . import (
     demo,
     drop,
     formats,
+    index,
     load,
     lookup,
     migrate,
@@ -32,7 +33,8 @@ def group() -> None:
     """
 
 
-for module in (admin, load, formats, show, promote, nearest, lookup, drop, migrate, psql, demo):
+MODULES = (admin, load, formats, show, promote, nearest, lookup, index, drop, migrate, psql, demo)
+for module in MODULES:
     for command in module.COMMANDS:
         group.add_command(command)
 

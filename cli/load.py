@@ -183,7 +183,7 @@ def load(
                     lists=lists,
                 ),
                 progress=progress,
-                warn=lambda sentence: print(f"embstore: {sentence}", file=sys.stderr),
+                warn=output.warning,
                 **how,
             )
         done = {

@@ -32,6 +32,11 @@ def record(values: Mapping[str, Any], as_json: bool) -> None:
         print(f"{name:<{width}}  {text(value)}")
 
 
+def warning(sentence: str) -> None:
+    """Say on stderr what works but should be mended."""
+    print(f"embstore: {sentence}", file=sys.stderr)
+
+
 def document(value: object) -> None:
     """Print JSON."""
     json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options, output
+from . import index, options, output
 
 if TYPE_CHECKING:
     from embstore import Store
@@ -92,9 +92,11 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
     import dataclasses
 
     from embstore import catalog
+    from embstore.index.manage import missing
 
     with options.open_store(url) as store, store.reading() as connection:
         row = catalog.resolve(connection, ref)
+        lost = missing(connection, row)
         names = catalog.aliases(connection, row.table_name)
         moves = catalog.history(connection, row.table_name)
     facts: dict[str, Any] = {
@@ -103,8 +105,9 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
         **{
             name: value
             for name, value in dataclasses.asdict(row).items()
-            if name not in {"table_name", "version", "attributes"}
+            if name not in {"table_name", "version", "index_kind", "indexes", "attributes"}
         },
+        "indexes": index.records(row.indexes, lost, as_json),
         "attributes": {each.name: each.type for each in row.attributes},
     }
     history = [
@@ -122,7 +125,10 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
     if as_json:
         output.document({**facts, "history": history})
         return
+    indexes = facts.pop("indexes")
     output.record(facts, as_json)
+    print()
+    index.listing(indexes, row.ref)
     print()
     output.rows(history, as_json, "never promoted")
 

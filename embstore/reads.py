@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .catalog import VersionRow
+from .errors import InvalidQuery
 from .io import complete
 from .query.filter import columns_of
 from .query.lookup import lookup
@@ -183,16 +184,8 @@ class Reads(ABC):
         -------
         array (n, dim), float32
         """
-        if missing == "skip":
-            from .errors import InvalidQuery
-
-            raise InvalidQuery("missing='skip' would shift the rows of an embedding matrix")
-        features = self.lookup(vocabulary, missing)
-        if scale and missing == "zero":
-            absent = ~features.found
-            shape = (int(absent.sum()), features.vectors.shape[1])
-            features.vectors[absent] = np.random.default_rng(seed).normal(0, scale, shape)
-        return features.vectors
+        check_matrix(missing)
+        return as_matrix(self.lookup(vocabulary, missing), missing, scale, seed)
 
     def to_torch(self, vocabulary: Sequence[Any], missing: str = "zero") -> Any:
         """Return ``embedding_matrix`` as a torch tensor (n, dim), float32.
@@ -206,3 +199,23 @@ class Reads(ABC):
 
         torch = require("torch", "torch")
         return torch.from_numpy(self.embedding_matrix(vocabulary, missing))
+
+
+def check_matrix(missing: str) -> None:
+    """Refuse a policy that an embedding matrix cannot have.
+
+    Raises
+    ------
+    InvalidQuery
+    """
+    if missing == "skip":
+        raise InvalidQuery("missing='skip' would shift the rows of an embedding matrix")
+
+
+def as_matrix(features: Features, missing: str, scale: float, seed: int) -> Vectors:
+    """Return the weights; with a scale, the rows that are missing are drawn instead of zero."""
+    if scale and missing == "zero":
+        absent = ~features.found
+        shape = (int(absent.sum()), features.vectors.shape[1])
+        features.vectors[absent] = np.random.default_rng(seed).normal(0, scale, shape)
+    return features.vectors

@@ -136,6 +136,7 @@ class _Link:
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
         self._making = threading.Lock()
+        # A batch holds one connection while its helpers wait for more: some must be left to them.
         self._batches = threading.BoundedSemaphore(POOL_SIZE // (HELPERS + 1) - 1)
 
     def open(self) -> Connection:
@@ -189,7 +190,7 @@ class _Link:
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
             self.address.url,
-            kwargs={"autocommit": True, **connection.defaults(self.address)},
+            kwargs=connection.for_queries(self.address, self.engine),
             min_size=0,
             max_size=POOL_SIZE,
             configure=self._teach,
@@ -256,6 +257,11 @@ class Store:
     def engine(self) -> Engine:
         """What kind of Postgres this is."""
         return self._writes.engine
+
+    @property
+    def read_address(self) -> Address:
+        """Where reads go."""
+        return self._reads.address
 
     @property
     def read_engine(self) -> Engine:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .catalog import VersionRow
+from .catalog import VersionRow, resolve
+from .index import Wanted
+from .index.manage import create, drop, missing
 from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved, promote
-from .types import Attribute, IdType, Index, Metric, Precision, Vectors
+from .types import Attribute, IdType, Index, Metric, Precision, Progress, Vectors
 
 if TYPE_CHECKING:
+    from .replica import Replica
     from .store import Store
 
 
 class Version(Reads):
-    """One ready version, such as ``store["items@7"]``; never changes once it is ready."""
+    """One ready version, such as ``store["items@7"]``; never changes once it is ready.
+
+    Its indexes can: they speed its queries up, and are no part of what it holds.
+    """
 
     def __init__(self, store: Store, row: VersionRow) -> None:
         self._store = store
@@ -60,7 +67,7 @@ class Version(Reads):
 
     @property
     def bytes(self) -> int:
-        """Its size on the server's disk when it was loaded, with its index."""
+        """Its size on the server's disk, with its indexes."""
         return self._row.bytes or 0
 
     @property
@@ -133,10 +140,134 @@ class Version(Reads):
         with self._store.writing() as connection:
             return promote(connection, [self.ref], alias=alias, message=message)[0]
 
+    def create_index(
+        self,
+        kind: str = "auto",
+        *,
+        precision: str | None = None,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        lists: int | None = None,
+        replace: bool = True,
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> Index | None:
+        """Build an ANN index, which queries use from then on; readers go on meanwhile.
+
+        Whatever ends it before, queries use what they used, and nothing of it is left.
+
+        Parameters
+        ----------
+        kind : {"auto", "hnsw", "ivfflat", "none"}
+            ``auto`` chooses by rows and dim; it and ``none`` can leave the version without an
+            index, for exact search.
+        precision : {"float32", "float16", "bit"}
+            What is indexed: the vectors, or a smaller form of them, of which pgvector takes more
+            dims (2000, 4000, 64000). Such an index gives candidates, which a query ranks by the
+            full vectors. By default the largest form that pgvector takes.
+        m, ef_construction : int
+            Of HNSW: links of a row (2 to 100, by default 16), and how many candidates they are
+            picked from (at least twice m, by default 64). Higher finds more, and builds slower.
+        lists : int
+            Of IVFFlat: into how many the rows are parted; by default a thousandth of the rows.
+        replace : bool
+            Drop the index that queries used before; otherwise it stays beside the new one.
+        progress : callable
+            Called with a ``Progress`` from time to time.
+        warn : callable
+            Called with a sentence when something works but should be mended.
+
+        Returns
+        -------
+        Index or None
+            None where the version is left without one.
+
+        Raises
+        ------
+        InvalidQuery
+            Before any work: options that cannot go together, or vectors that cannot be indexed so.
+        DatabaseFailed
+            Also while another session changes the version's indexes.
+        """
+        given = {
+            "kind": kind,
+            "precision": precision,
+            "m": m,
+            "ef_construction": ef_construction,
+            "lists": lists,
+        }
+        made = create(
+            self._store.connect_for_load,
+            self._store.engine,
+            self.ref,
+            Wanted.of(given),
+            replace=replace,
+            progress=progress,
+            warn=warn or (lambda _: None),
+        )
+        self._refresh()
+        return made
+
+    def drop_index(self, name: str | None = None) -> Index:
+        """Drop an index, by default the one that queries use; returns what it was.
+
+        Raises
+        ------
+        NotFound
+            When there is none, or none of that name.
+        DatabaseFailed
+            While a transaction that reads the version is open, naming it.
+        """
+        dropped = drop(self._store.connect_for_load, self._store.engine, self.ref, name)
+        self._refresh()
+        return dropped
+
+    def missing_indexes(self) -> list[str]:
+        """Return the names of those ``indexes`` that Postgres has not, dropped by hand for one."""
+        with self._store.reading() as connection:
+            return missing(connection, self._row)
+
+    def _refresh(self) -> None:
+        with self._store.writing() as connection:
+            self._row = resolve(connection, self.ref)
+        self._read = Target.of_version(self._row)
+
+    def replica(
+        self,
+        cache_dir: str | PathLike[str] | None = None,
+        *,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Replica:
+        """Return a local, memory-mapped copy: lookup, nearest and similar in process.
+
+        It is written the first time, and opened when it is there. Several processes may call
+        this at once: one writes, the others wait for it.
+
+        Parameters
+        ----------
+        cache_dir : path
+            The folder that holds replicas, one folder each; by default one in the user's cache.
+        index : {"hnsw", "none"}
+            What ``nearest`` uses; by default HNSW where faiss is installed.
+        progress : callable
+            Called with ``load.Progress``, the phases ``rows`` and ``index``.
+
+        Raises
+        ------
+        ReplicaDamaged
+            When the copy that is there is not whole, or the folder cannot be written.
+        MissingPackage
+            When ``hnsw`` is asked for and faiss is not there.
+        """
+        from .replica import replicate
+
+        return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""
         with self._store.reading() as connection:
-            yield from batches(connection, self._store.read_engine, self._row)
+            yield from batches(connection, self._row)
 
     def to_arrow(self) -> pa.Table:
         """Return the whole version as an Arrow table."""

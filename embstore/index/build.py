@@ -226,14 +226,15 @@ def build(
 
 
 def _free_name(connection: Connection, version: VersionRow, kind: str) -> str:
-    """Return the next name that nothing in the schema has."""
-    for number in count(1):
-        name = index_name(version.table_name, version.version, kind, number)
-        row = connection.execute(
+    """Return the next name that nothing in the schema has, nor the catalog for a lost index."""
+    listed = {each.name for each in version.indexes}
+    names = (index_name(version.table_name, version.version, kind, n) for n in count(1))
+    for name in names:
+        there = connection.execute(
             "SELECT FROM pg_class WHERE relname = %s AND relnamespace = %s::regnamespace",
             (name, SCHEMA),
         ).fetchone()
-        if row is None:
+        if there is None and name not in listed:
             break
     return name
 

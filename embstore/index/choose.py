@@ -69,7 +69,7 @@ class Wanted:
         names = [each.name for each in fields(cls)]
         if unknown := [each for each in given if each not in names]:
             raise InvalidQuery(f"an index has no option {unknown[0]!r}: use {', '.join(names)}")
-        wanted = cls(**given)
+        wanted = cls(**{name: value for name, value in given.items() if value is not None})
         if wanted.kind not in {"auto", *INDEX_KINDS, "none"}:
             raise InvalidQuery(
                 f"there is no index kind {wanted.kind!r}: use auto, hnsw, ivfflat or none"

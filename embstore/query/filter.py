@@ -14,11 +14,10 @@ from psycopg import sql
 from psycopg.types.numeric import Float8, Int8
 
 from .. import wire
-from ..connection import translate
-from ..errors import DatabaseFailed, InvalidQuery
+from ..errors import DatabaseFailed, EmbstoreError, InvalidQuery
 from ..io import Io
 from ..relations import SCHEMA
-from .target import Target, column
+from .target import Target, column, failed
 from .where import OPERATORS, Condition, conditions
 
 
@@ -174,13 +173,13 @@ async def estimated(io: Io, target: Target, chosen: Filter) -> float:
     try:
         found = await io.rows(statement, chosen.parameters)
     except psycopg.Error as error:
-        raise refused(error, target, chosen) from error
+        raise await refused(io, target, chosen, error) from error
     return float(found[0][0][0]["Plan"]["Plan Rows"])
 
 
-def refused(error: psycopg.Error, target: Target, chosen: Filter) -> Exception:
-    """Return embstore's error for a statement with this filter."""
-    said = translate(error, f"reading {target.ref}")
+async def refused(io: Io, target: Target, chosen: Filter, error: psycopg.Error) -> EmbstoreError:
+    """Return embstore's error for one that a statement with this filter met."""
+    said = await failed(io, target, error)
     if isinstance(said, DatabaseFailed) and (error.sqlstate or "").startswith(
         ("22", "25006", "42")
     ):

@@ -418,7 +418,7 @@ async def _fetch(
     except psycopg.Error as error:
         if chosen is None:
             raise await failed(io, target, error) from error
-        raise filters.refused(error, target, chosen) from error
+        raise await filters.refused(io, target, chosen, error) from error
     places, ids, distances, *columns = found[0]
     if places is None:
         return _nothing(target, plan.show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from psycopg.types.numeric import Int8
 from .. import catalog, wire
 from ..catalog import TableRow, VersionRow
 from ..connection import translate
-from ..errors import EmbstoreError, InvalidQuery, NotFound
+from ..errors import DatabaseFailed, EmbstoreError, InvalidQuery, NotFound
 from ..io import Io
 from ..relations import SCHEMA, version_name
 from ..types import IdType, Metric, Precision
@@ -126,10 +127,13 @@ async def rows(
 
 async def failed(io: Io, target: Target, error: psycopg.Error) -> EmbstoreError:
     """Return embstore's error for one that reading a target met."""
-    if isinstance(error, psycopg.errors.UndefinedTable) and not io.closed:
-        await current(io, target)  # says what is missing, if it is the version
-        return NotFound(f"{target.ref} has no live version: promote one")
-    return translate(error, f"reading {target.ref}")
+    if not isinstance(error, psycopg.errors.UndefinedTable):
+        return translate(error, f"reading {target.ref}")
+    if target.row is not None:
+        return NotFound(f"{target.ref} is retired: its vectors were dropped")
+    with suppress(DatabaseFailed):  # a transaction that has failed
+        await current(io, target)  # says what is missing
+    return NotFound(f"{target.ref} has no live version: promote one")
 
 
 async def current(io: Io, target: Target) -> VersionRow:

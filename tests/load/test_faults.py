@@ -319,7 +319,7 @@ def test_dims_beyond_the_limits(store: Store, tmp_path: Path, name: str) -> None
     bad[1, 5] = np.nan if name != "v.jsonl" else 7
     path = put(tmp_path, name, [1, 2], bad)
     with pytest.raises(embstore.InvalidQuery, match=r"2001 dim.*float16.*index none.*PCA"):
-        items.load(path)
+        items.load(path, index={"kind": "hnsw", "precision": "float32"})
     assert store.table("items").versions() == []
 
 

@@ -134,7 +134,7 @@ def test_precision_id_type_and_metric_are_fixed(store: Store) -> None:
 def test_dims_with_an_index(store: Store, dim: int, precision: str) -> None:
     vectors = np.abs(clusters(20, dim)) + 0.1
     version = store.create_table("items", metric="l2").load(
-        vectors, ids=range(20), precision=precision
+        vectors, ids=range(20), precision=precision, index="hnsw"
     )
     assert version.nearest(vectors[3], 1).ids.tolist() == [[3]]
 
@@ -147,9 +147,9 @@ def test_one_row_and_the_largest_dim(store: Store) -> None:
     with pytest.raises(embstore.BadInput, match="16001 dimensions cannot be stored"):
         table.load(clusters(1, 16_001), ids=[1], index="none")
     with pytest.raises(
-        embstore.InvalidQuery, match=r"2001 dimensions.*float16 vectors up to 4000.*index none.*PCA"
+        embstore.InvalidQuery, match=r"2001 dimensions.*precision float16.*index none.*PCA"
     ):
-        table.load(clusters(1, 2001), ids=[1])
+        table.load(clusters(1, 2001), ids=[1], index={"kind": "hnsw", "precision": "float32"})
 
 
 def vector(*rows: list[float], kind: Any = np.float32) -> Any:

@@ -52,7 +52,7 @@ def test_recall_through_the_index(store: Store, metric: str) -> None:
     rng = np.random.default_rng(0)
     given = centres[rng.integers(0, 60, 3000)] ^ (rng.random((3000, 400)) < 0.03)
     table = store.create_table("leaves", metric=metric)
-    version = table.load(given, ids=range(3000), promote=True)
+    version = table.load(given, ids=range(3000), index="hnsw", promote=True)
     true = version.nearest(given[:100], 10, exact=True)
     found = version.nearest(given[:100], 10)
     # Bits tie often: what counts is the distance.
@@ -70,7 +70,7 @@ def test_recall_through_the_index(store: Store, metric: str) -> None:
 def test_sql_python_and_the_live_view_agree(store: Store, metric: str) -> None:
     given, other = bits(4000, 33), bits(3000, 70)
     table = store.create_table("leaves", metric=metric)
-    version = table.load(given, ids=range(4000), promote=True)
+    version = table.load(given, ids=range(4000), index="hnsw", promote=True)
     table.load(other, ids=range(3000))  # another dim in the same view
     found = version.nearest(given[7], 5, exact=True)
     text, more = ("".join(map(str, each.astype(int))) for each in (given[7], other[9]))

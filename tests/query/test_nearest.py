@@ -18,7 +18,7 @@ def test_digits_recall(store: Store, metric: str, precision: str) -> None:
     # Whole numbers tie too often for an order to be right or wrong.
     pixels += np.random.default_rng(0).normal(0, 0.05, pixels.shape).astype(np.float32)
     version = store.create_table("digits", metric=metric).load(
-        pixels, ids=range(len(pixels)), precision=precision
+        pixels, ids=range(len(pixels)), precision=precision, index="hnsw"
     )
     stored = version.to_numpy()[1]
     queries = stored[::20]
@@ -49,7 +49,7 @@ def test_scores_are_larger_for_nearer(store: Store, metric: str) -> None:
 def test_sql_python_and_the_live_view_agree(store: Store) -> None:
     vectors = clusters(2000, 16)
     table = store.create_table("items", metric="ip")
-    version = table.load(vectors, ids=[f"b{i}" for i in range(2000)], promote=True)
+    version = table.load(vectors, ids=[f"b{i}" for i in range(2000)], index="hnsw", promote=True)
     found = version.nearest(vectors[5], 7)
     live = table.nearest(vectors[5], 7)
     text = "[" + ",".join(map(repr, vectors[5].tolist())) + "]"
@@ -89,7 +89,7 @@ def test_batches_equal_single_queries(store: Store) -> None:
 @pytest.mark.parametrize("k", [1, 40, 41, 100, 101, 1000, 1001, 1999, 2000, 2**31 - 1])
 def test_k_is_filled(store: Store, k: int) -> None:
     vectors = clusters(2000, 8)
-    version = store.create_table("items").load(vectors, ids=range(2000))
+    version = store.create_table("items").load(vectors, ids=range(2000), index="hnsw")
     found = version.nearest(vectors[:2], k)
     assert found.ids.shape == (2, min(k, 2000))
     assert len(set(found.ids[0].tolist())) == found.ids.shape[1]
@@ -105,14 +105,14 @@ def test_equal_vectors_do_not_hide_rows(store: Store) -> None:
     """Clusters of equal vectors make an HNSW scan come back short."""
     vectors = np.ones((3000, 4), np.float32)
     vectors[:10] = [-1, 1, 0, 0]
-    version = store.create_table("items").load(vectors, ids=range(3000))
+    version = store.create_table("items").load(vectors, ids=range(3000), index="hnsw")
     assert version.nearest(vectors[0], 50).ids.shape == (1, 50)
     found = version.nearest(vectors[0], 10, exact=True)
     assert set(found.ids[0].tolist()) == set(range(10))
 
 
 def test_settings_do_not_leak(store: Store) -> None:
-    version = store.create_table("items").load(clusters(500, 4), ids=range(500))
+    version = store.create_table("items").load(clusters(500, 4), ids=range(500), index="hnsw")
     with store.connection() as connection, connection.transaction():
         connection.execute("SET LOCAL hnsw.ef_search = 77")
         connection.execute("SELECT * FROM embstore.similar('items@1', '3', 300)").fetchall()

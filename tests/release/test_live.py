@@ -120,7 +120,7 @@ def test_promote_under_eight_readers(store: Store) -> None:
 def test_the_live_branch_alone_runs_and_uses_its_index(store: Store) -> None:
     table = store.create_table("items")
     for seed in range(3):
-        table.load(clusters(5000, 16, seed), ids=range(5000), promote=True)
+        table.load(clusters(5000, 16, seed), ids=range(5000), index="hnsw", promote=True)
     with store.connection() as connection:
         plan = "\n".join(
             row[0]

@@ -1,0 +1,113 @@
+"""index: the ANN indexes of a version, listed, built and dropped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, output
+from .progress import bar
+
+if TYPE_CHECKING:
+    from embstore.types import Index
+
+
+def records(indexes: Iterable[Index], lost: Collection[str], as_json: bool) -> list[dict[str, Any]]:
+    """One record per index, the one that queries use first."""
+    return [
+        {
+            **dataclasses.asdict(each),
+            "bytes": each.bytes if as_json else output.size(each.bytes),
+            "missing": each.name in lost,
+        }
+        for each in indexes
+    ]
+
+
+def listing(found: list[dict[str, Any]], ref: str) -> None:
+    """Print records of indexes for people."""
+    shown = [
+        {
+            "index": each["name"],
+            "kind": each["kind"],
+            "of": each["precision"],
+            "options": each["options"],
+            "size": each["bytes"],
+            "built s": each["seconds"],
+            "why": each["why"],
+        }
+        for each in found
+    ]
+    output.rows(shown, False, f"{ref} has no index: queries compare every row")
+    for each in found:
+        if each["missing"]:
+            output.warning(
+                f"{ref}: Postgres has no usable index {each['name']}, so queries compare every row:"
+                f" rebuild it with embstore index {ref} --kind {each['kind']}"
+            )
+
+
+@click.command()
+@click.argument("ref")
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "hnsw", "ivfflat", "none"]),
+    help="Build one in place of the one in use; auto chooses by rows and dims, none drops all.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bit"]),
+    help="What is indexed: the vectors, or a smaller form of them.",
+)
+@options.index
+@click.option("--add", is_flag=True, help="Keep the others beside the new one.")
+@click.option("--drop", metavar="NAME", help="Drop an index.")
+@options.url
+@options.as_json
+def index(
+    ref: str,
+    kind: str | None,
+    add: bool,
+    drop: str | None,
+    url: str | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """List the ANN indexes of REF (items@7), build one, or drop one; its data stay as they are.
+
+    Without options it lists them, the one that queries use first. Readers go on during a build,
+    and use the new index when it is complete.
+    """
+    asked = options.wanted(kind=kind, **how)
+    if drop is not None and (asked or add):
+        raise click.UsageError("--drop goes with no other option")
+    if add and not asked:
+        raise click.UsageError("--add needs --kind or an option of the new index")
+    with options.open_store(url) as store:
+        version = store[ref]
+        if drop is not None:
+            version.drop_index(drop)
+        elif asked:
+            with bar() as progress:
+                version.create_index(
+                    **asked, replace=not add, progress=progress, warn=output.warning
+                )
+        lost = version.missing_indexes()
+    if as_json:
+        output.document(records(version.indexes, lost, as_json))
+        return
+    if drop is not None:
+        print(f"dropped {drop}")
+    elif asked:
+        made = version.indexes[0] if version.indexes else None
+        print(f"{version.ref}: index {made or 'none'}")
+        if made is not None and made.seconds is not None:
+            print(f"{made.name} built in {made.seconds:.1f} s, {output.size(made.bytes)}")
+    else:
+        listing(records(version.indexes, lost, False), version.ref)
+
+
+COMMANDS = (index,)
