@@ -242,10 +242,11 @@ def test_bad_input(shared: tuple[Version, Replica], call: Any, error: Any, says:
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2", "hamming", "jaccard"])
 def test_on_a_device_of_torch(store: Store, tmp_path: Path, metric: str) -> None:
     replica = made(store, metric, "hash").replica(tmp_path, index="none")
-    queries = replica.lookup(IDS["hash"][:50].tolist()).vectors  # type: ignore[union-attr]
+    queries = np.asarray(replica.lookup(list(IDS["hash"][:50])).vectors)
     moved = replica.to("cpu")
     where = {"year": {">": 1980}}
-    for how in ({}, {"where": where}):
+    hows: list[dict[str, Any]] = [{}, {"where": where}]
+    for how in hows:
         on_device, here = moved.nearest(queries, 9, **how), replica.nearest(queries, 9, **how)
         assert (on_device.ids == here.ids).all()
         assert (on_device.distances == here.distances).all()
