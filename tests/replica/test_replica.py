@@ -242,7 +242,7 @@ def test_bad_input(shared: tuple[Version, Replica], call: Any, error: Any, says:
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2", "hamming", "jaccard"])
 def test_on_a_device_of_torch(store: Store, tmp_path: Path, metric: str) -> None:
     replica = made(store, metric, "hash").replica(tmp_path, index="none")
-    queries = np.asarray(replica.lookup(list(IDS["hash"][:50])).vectors)
+    queries = replica.lookup(IDS["hash"][:50]).vectors  # type: ignore[index]
     moved = replica.to("cpu")
     where = {"year": {">": 1980}}
     hows: list[dict[str, Any]] = [{}, {"where": where}]
