@@ -20,7 +20,7 @@ from ..query.lookup import MISSING
 from ..query.nearest import Ask, How, check_queries
 from ..query.nearest import _ordinary as ordinary
 from ..query.shape import Found, cut, neighbors
-from ..query.target import Target, check_columns, check_ids
+from ..query.target import Target, check_columns, check_ids, check_lists
 from ..query.where import Condition, conditions
 from ..reads import Reads
 from ..types import Features, IdType, Metric, Neighbors, Precision, Vectors
@@ -224,6 +224,7 @@ class Replica(Reads):
         per_group: str | None = None,
         group_limit: int = 1,
         offset: int = 0,
+        exclude: object = None,
         exact: bool = False,
         search: Mapping[str, int] | None = None,
         show: Sequence[str] = (),
@@ -234,10 +235,11 @@ class Replica(Reads):
         ``where`` is a mapping; the replica has no SQL. Distances are computed in float64.
         """
         if (
-            not (exact or offset or show or group_limit != 1)
-            and all(each is None for each in (where, unsafe_where, max_distance, per_group))
-            and search is None
-            and progress is None
+            not (exact or offset or show or search or group_limit != 1)
+            and all(
+                each is None
+                for each in (where, unsafe_where, max_distance, per_group, exclude, progress)
+            )
             and (found := self._at_once(queries, k)) is not None
         ):
             return found
@@ -249,6 +251,7 @@ class Replica(Reads):
             per_group=per_group,
             group_limit=group_limit,
             offset=offset,
+            exclude=exclude,
             exact=exact,
             search=search,
             show=show,
@@ -347,18 +350,26 @@ class Replica(Reads):
             raise InvalidQuery(f"a query holds a number beyond float16, which {self.ref} holds")
         among = self._among(ask)
         total = self.rows if among is None else int(among.sum())
-        wanted = ask.cut.wanted + (own is not None)
+        without = None
+        if ask.exclude is not None:
+            without = check_lists(ask.exclude, len(vectors), self._read)
+        wanted = ask.cut.wanted + (own is not None) + (without.most if without else 0)
         if grouped:
             wanted *= 4
         while True:
             near, distances = self._near(queries, min(wanted, total), ask, among, total)
             if ask.progress:
                 ask.progress(len(queries), len(queries))
-            if ask.cut.plain and own is None:
+            if ask.cut.plain and own is None and without is None:
                 return self._plain(near, distances, ask, show)
-            found = cut(self._found(near, distances, own, (*show, *grouped)), ask.cut)
-            short = (found.counts(len(vectors)) < ask.cut.k).any()
-            if not (grouped and short and wanted < total):
+            found = self._found(near, distances, own, (*show, *grouped))
+            if without is not None:
+                found = found.take(without.keeps(found))
+            found = cut(found, ask.cut)
+            short = found.counts(len(vectors)) < ask.cut.k
+            if ask.cut.max_distance is not None and distances.size:
+                short &= distances[:, -1] <= ask.cut.max_distance  # what follows is farther
+            if not (grouped and short.any() and wanted < total):
                 break
             wanted *= 4
         return neighbors(

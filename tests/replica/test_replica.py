@@ -184,6 +184,17 @@ def test_thresholds_groups_and_pages(shared: tuple[Version, Replica], how: dict[
     same(replica.similar(keys, 6, exact=True, **how), version.similar(keys, 6, exact=True, **how))
 
 
+def test_what_is_left_out(shared: tuple[Version, Replica]) -> None:
+    version, replica = shared
+    queries = clusters(ROWS, DIM)[:3]
+    seen = [[40, 41, 90], [], list(range(40, 900))]
+    same(
+        replica.nearest(queries, 6, exact=True, exclude=seen),
+        version.nearest(queries, 6, exact=True, exclude=seen),
+    )
+    assert not set(replica.nearest(queries, 6, exclude=seen).ids[2]) & set(seen[2])
+
+
 def test_k_beyond_the_rows(shared: tuple[Version, Replica]) -> None:
     version, replica = shared
     query = clusters(1, DIM)
