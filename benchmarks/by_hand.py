@@ -76,7 +76,7 @@ class Queries:
 
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
         register_vector(self.connection)
-        self.connection.execute(f"SET hnsw.ef_search = {int(ef_search)}")
+        self.tune(ef_search)
         self._near = (
             f"SELECT id, embedding <=> %(query)s AS distance FROM {relation}"  # noqa: S608
             " ORDER BY distance LIMIT 10"
@@ -86,6 +86,9 @@ class Queries:
             f" FROM {relation} ORDER BY d LIMIT 11"
         )
         self._some = f"SELECT id, embedding FROM {relation} WHERE id = ANY (%(ids)s)"  # noqa: S608
+
+    def tune(self, ef: int) -> None:
+        self.connection.execute(f"SET hnsw.ef_search = {int(ef)}")
 
     def nearest(self, query: NDArray[Any]) -> list[Any]:
         return self.connection.execute(self._near, {"query": query}, binary=True).fetchall()

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .libraries import LIBRARIES
+
 
 class LanceDB:
     """IVF_HNSW_SQ index, as LanceDB suggests for recall."""
 
     name = "LanceDB"
+    least_ef = 50  # k times the refine factor: it refuses less
 
     def __init__(self, url: str) -> None:
         import lancedb
@@ -27,17 +30,21 @@ class LanceDB:
         import pyarrow as pa
 
         flat = pa.FixedSizeListArray.from_arrays(pa.array(base.ravel()), base.shape[1])
-        self.table = self.database.create_table(
+        self.table: Any = self.database.create_table(
             "items", pa.table({"id": ids, "vector": flat}), mode="overwrite"
         )
 
     def index(self) -> None:
         self.table.create_index(metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1)
         self.table.create_scalar_index("id")
+        self.tune(100)
+
+    def tune(self, ef: int) -> None:
+        self.ef = ef
 
     def nearest(self, query: NDArray[Any]) -> list[int]:
         search = self.table.search(query).distance_type("cosine").nprobes(1).refine_factor(5)
-        return search.ef(100).limit(10).to_arrow()["id"].to_pylist()  # type: ignore[no-any-return]
+        return search.ef(self.ef).limit(10).to_arrow()["id"].to_pylist()  # type: ignore[no-any-return]
 
     def lookup(self, ids: list[int]) -> int:
         where = f"id IN ({','.join(map(str, ids))})"
@@ -102,9 +109,13 @@ class Vecs:
         self.collection.create_index(
             IndexMeasure.cosine_distance, IndexMethod.hnsw, IndexArgsHNSW(m=16, ef_construction=64)
         )
+        self.tune(100)
+
+    def tune(self, ef: int) -> None:
+        self.ef = ef
 
     def nearest(self, query: NDArray[Any]) -> list[int]:
-        return [int(each) for each in self.collection.query(query, limit=10, ef_search=100)]
+        return [int(each) for each in self.collection.query(query, limit=10, ef_search=self.ef)]
 
     def lookup(self, ids: list[int]) -> int:
         return len(self.collection.fetch([str(each) for each in ids]))
@@ -131,6 +142,16 @@ class MilvusLite:
             part = zip(ids[at : at + 5000].tolist(), base[at : at + 5000], strict=True)
             self.client.insert("items", [{"id": key, "vector": row} for key, row in part])
 
+    def index(self) -> None:
+        self.client.flush("items")
+
+    def nearest(self, query: NDArray[Any]) -> list[int]:
+        (found,) = self.client.search("items", [query], limit=10, output_fields=["id"])
+        return [each["id"] for each in found]
+
+    def lookup(self, ids: list[int]) -> int:
+        return len(self.client.get("items", ids, output_fields=["vector"]))
+
     def close(self) -> None:
         self.client.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -144,22 +165,40 @@ class LangChain:
     def __init__(self, url: str) -> None:
         from langchain_core.embeddings import FakeEmbeddings
         from langchain_postgres import PGEngine, PGVectorStore
+        from langchain_postgres.v2.indexes import HNSWQueryOptions
 
         address = url.replace("postgresql://", "postgresql+psycopg://")
         self.engine = PGEngine.from_connection_string(address)
         self.engine.init_vectorstore_table("langchain", 64, overwrite_existing=True)
-        self.store = PGVectorStore.create_sync(self.engine, FakeEmbeddings(size=64), "langchain")
+        self.store = PGVectorStore.create_sync(
+            self.engine,
+            FakeEmbeddings(size=64),
+            "langchain",
+            index_query_options=HNSWQueryOptions(ef_search=100),
+        )
 
     def load(self, ids: NDArray[Any], base: NDArray[Any]) -> None:
         keys = [str(uuid.UUID(int=int(each))) for each in ids]
         self.store.add_embeddings([""] * len(keys), base.tolist(), ids=keys)
 
+    def index(self) -> None:
+        from langchain_postgres.v2.indexes import HNSWIndex
+
+        self.store.apply_vector_index(HNSWIndex())
+
+    def nearest(self, query: NDArray[Any]) -> list[int]:
+        found = self.store.similarity_search_by_vector(query.tolist(), k=10)
+        return [uuid.UUID(each.id).int for each in found]
+
     def close(self) -> None:
         self.engine.drop_table("langchain")
 
 
-# Those that are asked, and those that are loaded: each with as many rows as takes some seconds.
-PEERS: list[Callable[[str], Any]] = [LanceDB, Chroma, Vecs]
+# Those that are asked; of these, those that take a hundred thousand and a million rows in a minute
+# or some; then those that are loaded, each with as many rows as takes some seconds.
+PEERS: list[Callable[[str], Any]] = [*LIBRARIES, LanceDB, Chroma, Vecs, LangChain, MilvusLite]
+CURVES: list[Callable[[str], Any]] = [*LIBRARIES, LanceDB, Chroma, Vecs]
+QUICK_TO_LOAD: list[Callable[[str], Any]] = [*LIBRARIES, LanceDB]
 LOADERS: list[tuple[Callable[[str], Any], int]] = [
     (LanceDB, 10**9),
     (MilvusLite, 50_000),

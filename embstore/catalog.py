@@ -179,6 +179,16 @@ def tables(connection: Connection) -> list[TableRow]:
         )
 
 
+# The ready version that a reference names, as ``version_row`` takes it.
+RESOLVE = f"SELECT {_VERSION} FROM embstore.resolve(%s)".encode()  # noqa: S608
+
+
+def version_row(row: tuple[Any, ...]) -> VersionRow:
+    """Build from a row of ``RESOLVE``."""
+    names = (each.name for each in fields(VersionRow))
+    return VersionRow.make(**dict(zip(names, row, strict=True)))
+
+
 def resolve(connection: Connection, ref: str) -> VersionRow:
     """Return the ready version that a reference names.
 
@@ -188,13 +198,9 @@ def resolve(connection: Connection, ref: str) -> VersionRow:
         Saying which part is not there.
     """
     with translated(f"resolving {ref}"):
-        row = (
-            connection.cursor(row_factory=kwargs_row(VersionRow.make))
-            .execute(f"SELECT {_VERSION} FROM embstore.resolve(%s)", (ref,))  # noqa: S608
-            .fetchone()
-        )
+        row = connection.execute(RESOLVE, (ref,)).fetchone()
     assert row is not None
-    return row
+    return version_row(row)
 
 
 def versions(connection: Connection, name: str | None = None) -> list[VersionRow]:

@@ -95,6 +95,16 @@ def defaults(address: Address) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
+def for_queries(address: Address, engine: Engine) -> dict[str, Any]:
+    """Return what a pooled connection is opened with.
+
+    Behind a pooler that gives each transaction another backend, a statement that was prepared
+    is soon nowhere to be found.
+    """
+    prepare = {"prepare_threshold": None} if engine.pooled else {}
+    return {"autocommit": True, **defaults(address), **prepare}
+
+
 # What libpq says -> what to tell a person. Its texts are not translated in the wheels of psycopg.
 _REASONS = {
     "password authentication failed": "the password is wrong or the user does not exist",
@@ -200,6 +210,8 @@ class Engine:
         This user can act as embstore_loader, which owns the data tables.
     distributed : bool
         Citus is there: some fast paths of one node are not.
+    pooled : bool
+        A pooler such as PgBouncer stands between: the backend is not the one that was greeted.
     """
 
     server: int
@@ -212,6 +224,7 @@ class Engine:
     loading: bool
     loader_role: bool
     distributed: bool
+    pooled: bool
 
     @property
     def schema(self) -> sql.Identifier:
@@ -241,7 +254,7 @@ SELECT current_setting('server_version_num')::int / 10000,
                AND CASE WHEN current_setting('server_version_num')::int < 160000
                         THEN pg_has_role(r.oid, 'MEMBER') ELSE pg_has_role(r.oid, 'SET') END),
        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'),
-       EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+       EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'), pg_backend_pid()
 FROM (SELECT) AS one
 LEFT JOIN pg_extension x ON x.extname = 'vector'
 LEFT JOIN pg_namespace n ON n.oid = x.extnamespace
@@ -260,7 +273,19 @@ def probe(connection: Connection, address: Address) -> Engine:
     with translated(f"connecting to {address}"):
         row = connection.execute(_PROBE).fetchone()
         assert row is not None
-        server, standby, pgvector, schema, oid, array_oid, migrated, loader, available, citus = row
+        (
+            server,
+            standby,
+            pgvector,
+            schema,
+            oid,
+            array_oid,
+            migrated,
+            loader,
+            available,
+            citus,
+            pid,
+        ) = row
         if server < MIN_SERVER:
             raise errors.ConnectionFailed(
                 f"{address} is Postgres {server}: embstore needs {MIN_SERVER} or later"
@@ -291,6 +316,7 @@ def probe(connection: Connection, address: Address) -> Engine:
                     " AND EXISTS (SELECT FROM embstore.versions WHERE status = 'loading')"
                 ).fetchone()
                 loading = bool(left and left[0])
+    pooled = pid != connection.info.backend_pid
     return Engine(
-        server, pgvector, schema, oid, array_oid, standby, revision, loading, loader, citus
+        server, pgvector, schema, oid, array_oid, standby, revision, loading, loader, citus, pooled
     )

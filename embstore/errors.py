@@ -18,6 +18,7 @@ the standard class that a caller would catch, and keeps its data as attributes.
         DuplicateId
       LoadFailed            (RuntimeError)     the server refused or lost a load; nothing is visible
       MissingPackage        (ImportError)      an optional package, with the extra that brings it
+      ReplicaDamaged        (RuntimeError)     a replica's folder that is not whole
       DatabaseFailed        (RuntimeError)     any other refusal of the database
 """
 
@@ -105,6 +106,20 @@ class LoadFailed(EmbstoreError, RuntimeError):
 
 class MissingPackage(EmbstoreError, ImportError):
     """An optional package is not installed."""
+
+
+class ReplicaDamaged(EmbstoreError, RuntimeError):
+    """A replica's folder that is not whole: a file is missing, cut short or altered.
+
+    Attributes
+    ----------
+    path : str or None
+        The folder or the file at fault.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class DatabaseFailed(EmbstoreError, RuntimeError):

@@ -7,9 +7,11 @@ import os
 import threading
 import weakref
 from collections import deque
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -18,16 +20,24 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from . import catalog, connection, schema, wire
 from .connection import Address, Connection, Engine
 from .errors import ConnectionFailed, InvalidQuery
+from .io import Io, Lender, complete, lent
 from .load import leftovers
+from .query import lookup
+from .reads import Reads
 from .release import aliases
 from .release.aliases import Moved
 from .release.drop import drop_table
 from .server import EmbeddedServer, join
 from .table import Table, choice
-from .types import IdType, Metric, Precision
+from .types import FeatureMatrix, IdType, Metric, Precision
 from .version import Version
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 POOL_SIZE = 16
+# Connections that a call with many queries asks by, beside its own.
+HELPERS = 4
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -126,6 +136,8 @@ class _Link:
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
         self._making = threading.Lock()
+        # A batch holds one connection while its helpers wait for more: some must be left to them.
+        self._batches = threading.BoundedSemaphore(POOL_SIZE // (HELPERS + 1) - 1)
 
     def open(self) -> Connection:
         """Open a connection of its own."""
@@ -140,6 +152,32 @@ class _Link:
             pool = self._own_pool()
         return _Loan(self, pool)
 
+    def io(self) -> AbstractAsyncContextManager[Io]:
+        """Lend a connection to a coroutine that ``io.complete`` runs."""
+        return lent(self.lend())
+
+    async def each(
+        self, io: Io, work: Callable[[Io, T], Coroutine[Any, Any, R]], items: Sequence[T]
+    ) -> list[R]:
+        """Do ``work`` on each item, over several connections if enough are to spare."""
+        if len(items) < HELPERS or not self._batches.acquire(blocking=False):
+            return [await work(io, item) for item in items]
+
+        async def borrowed(item: T) -> R:
+            async with self.io() as other:
+                return await work(other, item)
+
+        try:
+            with ThreadPoolExecutor(HELPERS, "embstore-batch") as threads:
+                futures = [threads.submit(complete, borrowed(item)) for item in items]
+                try:
+                    return [each.result() for each in futures]
+                except BaseException:
+                    threads.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            self._batches.release()
+
     def _own_pool(self) -> ConnectionPool[Connection]:
         """Make the pool of this process, once: a forked child must not share its parent's."""
         with self._making:
@@ -152,7 +190,7 @@ class _Link:
     def _new_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
             self.address.url,
-            kwargs={"autocommit": True, **connection.defaults(self.address)},
+            kwargs=connection.for_queries(self.address, self.engine),
             min_size=0,
             max_size=POOL_SIZE,
             configure=self._teach,
@@ -183,6 +221,7 @@ class Store:
     def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
         self._writes = writes
         self._reads = reads
+        self._embedded = server is not None
         self._closer = weakref.finalize(self, _close, writes, reads, server)
         atexit.register(self._closer)
 
@@ -210,9 +249,19 @@ class Store:
         return self._writes.address.url
 
     @property
+    def embedded(self) -> bool:
+        """Whether it is the embedded server's, so that ``connect()`` would open it again."""
+        return self._embedded
+
+    @property
     def engine(self) -> Engine:
         """What kind of Postgres this is."""
         return self._writes.engine
+
+    @property
+    def read_address(self) -> Address:
+        """Where reads go."""
+        return self._reads.address
 
     @property
     def read_engine(self) -> Engine:
@@ -230,6 +279,11 @@ class Store:
     def reading(self) -> AbstractContextManager[Connection]:
         """Lend a connection to where reads go."""
         return self._reads.lend()
+
+    @property
+    def lender(self) -> Lender:
+        """Where the connections of queries come from."""
+        return self._reads
 
     def connect_for_load(self) -> Connection:
         """Open a connection of its own to the primary."""
@@ -306,6 +360,40 @@ class Store:
         """
         with self.writing() as lent:
             return aliases.promote(lent, refs, alias=alias, message=message)
+
+    def readable(self, ref: str) -> Reads:
+        """Return what a reference reads: a table for ``items``, a version for ``items@7``.
+
+        Raises
+        ------
+        NotFound, InvalidName
+        """
+        name, at, selector = ref.partition("@")
+        return self[ref] if at and selector != "live" else self.table(name)
+
+    def features(self, ids: Mapping[str, object], missing: str = "raise") -> FeatureMatrix:
+        """Return vectors of several tables side by side: the features of a downstream model.
+
+        Parameters
+        ----------
+        ids : mapping of table or reference to a sequence of n ids
+            Row i is made of the i-th id of each, the tables in the order given. What is live is
+            read of all in one step: a promote that comes between is seen in all or in none.
+        missing : {"raise", "zero", "mean", "nan", "skip"}
+            What an id that is not there gets; ``skip`` leaves out the rows that lack any.
+
+        Returns
+        -------
+        FeatureMatrix
+            ``vectors`` (n, sum of dims) float32, ``found`` (n, tables), which ``columns`` are
+            whose, and the ``versions`` that answered.
+
+        Raises
+        ------
+        NotFound, InvalidQuery
+        """
+        targets = {ref: self.readable(ref)._target() for ref in ids}
+        return complete(lookup.features(self._reads, targets, ids, missing))
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.

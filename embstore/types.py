@@ -187,9 +187,13 @@ class Neighbors:
         The columns asked for with ``show=``.
     version : int
         The version that answered.
-
-    Fewer than the k asked for come back only when the version has fewer rows, or under cosine fewer
-    that are no zero vectors.
+    counts : array (q,) of int
+        How many neighbours each query has. Fewer than the k asked for come back only when fewer
+        rows are there that may be answers: in the version, by the filter, the threshold or the
+        groups, and under cosine those that are no zero vectors. What is missing at the end of a
+        row is the id -1 (or None), NaN and None.
+    k : int
+        How many were asked for.
     """
 
     ids: NDArray[Any]
@@ -197,6 +201,13 @@ class Neighbors:
     distances: NDArray[np.float64]
     attributes: dict[str, NDArray[np.object_]]
     version: int
+    counts: NDArray[np.int64]
+    k: int
+
+    @property
+    def short(self) -> NDArray[np.bool_]:
+        """Which queries (q,) have fewer than k neighbours, because no more are there."""
+        return np.asarray(self.counts < self.k)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -224,3 +235,24 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMatrix:
+    """Vectors of several tables side by side, row i made of the i-th id of each.
+
+    Attributes
+    ----------
+    vectors : array (n, sum of the dims), float32
+    found : array (n, tables), bool
+    columns : mapping of table or reference to its slice of the columns
+    versions : mapping of table or reference to the version that answered
+    """
+
+    vectors: Vectors
+    found: NDArray[np.bool_]
+    columns: dict[str, slice]
+    versions: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from .release.aliases import Moved, promote
 from .types import Attribute, IdType, Index, Metric, Precision, Progress, Vectors
 
 if TYPE_CHECKING:
+    from .replica import Replica
     from .store import Store
 
 
@@ -230,10 +232,42 @@ class Version(Reads):
             self._row = resolve(connection, self.ref)
         self._read = Target.of_version(self._row)
 
+    def replica(
+        self,
+        cache_dir: str | PathLike[str] | None = None,
+        *,
+        index: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Replica:
+        """Return a local, memory-mapped copy: lookup, nearest and similar in process.
+
+        It is written the first time, and opened when it is there. Several processes may call
+        this at once: one writes, the others wait for it.
+
+        Parameters
+        ----------
+        cache_dir : path
+            The folder that holds replicas, one folder each; by default one in the user's cache.
+        index : {"hnsw", "none"}
+            What ``nearest`` uses; by default HNSW where faiss is installed.
+        progress : callable
+            Called with ``load.Progress``, the phases ``rows`` and ``index``.
+
+        Raises
+        ------
+        ReplicaDamaged
+            When the copy that is there is not whole, or the folder cannot be written.
+        MissingPackage
+            When ``hnsw`` is asked for and faiss is not there.
+        """
+        from .replica import replicate
+
+        return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""
         with self._store.reading() as connection:
-            yield from batches(connection, self._store.read_engine, self._row)
+            yield from batches(connection, self._row)
 
     def to_arrow(self) -> pa.Table:
         """Return the whole version as an Arrow table."""

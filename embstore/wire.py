@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from .connection import Connection, Engine
+from .connection import Engine
 
 _INT8_OID = 20
 _BIT_OID = 1560
@@ -63,7 +64,7 @@ class _Encoded(Dumper):
         return obj.data  # type: ignore[no-any-return]
 
 
-def register(connection: Connection, engine: Engine) -> None:
+def register(connection: psycopg.BaseConnection[Any], engine: Engine) -> None:
     """Teach a connection the parameter types of this module."""
     for kind, oid in (
         (Vector, engine.vector_oid),

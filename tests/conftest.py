@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fix_store", "tests.fix_data"]
+pytest_plugins = ["tests.fix_store", "tests.fix_data", "tests.fix_pooler"]
 
 # What a developer has set must not reach the tests.
 for name in [each for each in os.environ if each.startswith(("EMBSTORE_", "PG"))]:

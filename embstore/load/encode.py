@@ -26,7 +26,8 @@ TRAILER = b"\xff\xff"
 _EPOCH_DAYS = 10_957
 _EPOCH_US = _EPOCH_DAYS * 86_400_000_000
 
-_FIXED: dict[str, tuple[str, int]] = {
+# Type -> its bytes on the wire, and what is taken from Arrow's value.
+FIXED: dict[str, tuple[str, int]] = {
     "bigint": (">i8", 0),
     "double precision": (">f8", 0),
     "boolean": ("u1", 0),
@@ -79,7 +80,7 @@ def _append(row: _Row, attribute: Attribute, column: pa.Array) -> None:
         column = pc.binary_join_element_wise(pa.scalar("\x01"), column, pa.scalar(""))
         row.varying(column)
     else:
-        dtype, epoch = _FIXED[attribute.type]
+        dtype, epoch = FIXED[attribute.type]
         filled = column.fill_null(False if attribute.type == "boolean" else _zero(column))
         if attribute.type == "boolean":
             values: NDArray[Any] = filled.cast(pa.uint8()).to_numpy()

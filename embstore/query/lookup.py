@@ -7,7 +7,7 @@ order is restored here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,70 +16,129 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from psycopg import sql
 
-from ..connection import Connection, Engine
+from ..connection import Engine
 from ..errors import InvalidQuery
-from ..types import Features, IdType, Precision
-from .target import Target, check_columns, check_ids, id_parameter, one_snapshot, reading
+from ..io import Io, Lender
+from ..types import FeatureMatrix, Features, IdType, Precision, Vectors
+from .target import (
+    Target,
+    check_columns,
+    check_ids,
+    column,
+    current,
+    id_parameter,
+    rows,
+)
 
 MISSING = ("raise", "zero", "mean", "nan", "skip")
 # Ids of one statement: at 1000 dims their vectors are 80 MB, far under the 1 GB of one value.
 BLOCK = 20_000
 
 
-def lookup(
-    connection: Connection,
-    engine: Engine,
+async def lookup(
+    lender: Lender,
     target: Target,
     ids: object,
     missing: str = "raise",
     *,
     show: Sequence[str] = (),
 ) -> Features:
-    """Return the vectors of ids; see ``Version.lookup``."""
+    """Return the vectors of ids; see ``Reads.lookup``."""
+    _check_policy(missing)
+    asked = check_ids(ids, target)
+    async with lender.io() as io:
+        if len(asked) <= BLOCK and (target.row or missing != "mean"):
+            return await _looked_up(io, lender.engine, target, asked, missing, show)
+        async with io.snapshot():
+            return await _looked_up(io, lender.engine, target, asked, missing, show)
+
+
+async def features(
+    lender: Lender,
+    targets: Mapping[str, Target],
+    ids: Mapping[str, object],
+    missing: str = "raise",
+) -> FeatureMatrix:
+    """Return the vectors of several tables side by side; see ``Store.features``."""
+    _check_policy(missing)
+    if not ids:
+        raise InvalidQuery("features of no table: give a mapping of table or reference to ids")
+    asked = {ref: check_ids(own, targets[ref]) for ref, own in ids.items()}
+    lengths = {ref: len(own) for ref, own in asked.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{count} of {ref}" for ref, count in lengths.items())
+        raise InvalidQuery(f"row i is made of the i-th id of each table, but there are {listed}")
+    kept = "nan" if missing == "skip" else missing
+    async with lender.io() as io, io.snapshot():
+        parts = {
+            ref: await _looked_up(io, lender.engine, targets[ref], own, kept, ())
+            for ref, own in asked.items()
+        }
+    found = np.stack([part.found for part in parts.values()], axis=1)
+    vectors = np.concatenate([part.vectors for part in parts.values()], axis=1)
+    if missing == "skip":
+        vectors, found = vectors[found.all(axis=1)], found[found.all(axis=1)]
+    ends = np.cumsum([part.vectors.shape[1] for part in parts.values()]).tolist()
+    return FeatureMatrix(
+        vectors,
+        found,
+        {ref: slice(a, b) for ref, a, b in zip(parts, [0, *ends], ends, strict=False)},
+        {ref: part.version or 0 for ref, part in parts.items()},
+    )
+
+
+async def vectors_of(io: Io, engine: Engine, target: Target, ids: pa.Array) -> Vectors:
+    """Return the vectors (n, dim) of ids that must be there.
+
+    Raises
+    ------
+    NotFound
+    """
+    return (await _looked_up(io, engine, target, ids, "raise", ())).vectors
+
+
+def _check_policy(missing: str) -> None:
     if missing not in MISSING:
         raise InvalidQuery(f"missing={missing!r} is no policy: use {', '.join(MISSING)}")
-    asked = check_ids(ids, target)
-    with reading(connection, target):
-        show = check_columns(connection, target, show)
-        if len(asked) <= BLOCK:
-            return _block(connection, engine, target, asked, missing, tuple(show))
-        with one_snapshot(connection, target):
-            parts = [
-                _block(connection, engine, target, asked.slice(at, BLOCK), missing, tuple(show))
-                for at in range(0, len(asked), BLOCK)
-            ]
+
+
+async def _looked_up(
+    io: Io, engine: Engine, target: Target, asked: pa.Array, missing: str, show: Sequence[str]
+) -> Features:
+    names = await check_columns(io, target, show) if show else ()
+    blocks = [asked.slice(at, BLOCK) for at in range(0, max(1, len(asked)), BLOCK)]
+    parts = [await _block(io, engine, target, each, missing, names) for each in blocks]
+    if len(parts) == 1:
+        return parts[0]
     return Features(
         ids=[key for part in parts for key in part.ids],
         vectors=np.concatenate([part.vectors for part in parts]),
         found=np.concatenate([part.found for part in parts]),
         attributes={
-            name: np.concatenate([part.attributes[name] for part in parts]) for name in show
+            name: np.concatenate([part.attributes[name] for part in parts]) for name in names
         },
         version=parts[0].version,
     )
 
 
-def _block(
-    connection: Connection,
+async def _block(
+    io: Io,
     engine: Engine,
     target: Target,
     asked: pa.Array,
     missing: str,
     show: tuple[str, ...],
 ) -> Features:
-    row = connection.execute(
-        target.statement(("lookup", show), lambda: _statement(engine, target, show)),
-        [id_parameter(asked)],
-        binary=True,
-    ).fetchone()
-    assert row is not None
-    version, keys, packed, *columns = row
+    statement = target.statement(("lookup", show), lambda: _statement(engine, target, show))
+    version, keys, packed, *columns = (
+        await rows(io, target, statement, {"ids": id_parameter(asked)})
+    )[0]
     if keys is None:  # not one of them is there: is the version?
-        current = target.current(connection)
-        version, dim, found_ids = current.version, current.dim, asked.slice(0, 0)
-        vectors = np.zeros((0, dim), np.float32)
+        now = await current(io, target)
+        version, found_ids = now.version, asked.slice(0, 0)
+        vectors = np.zeros((0, now.dim), np.float32)
     else:
-        found_ids = _ids(keys, target.id_type)
+        found_ids = pa.array(unpacked_ids(keys, target.id_type), asked.type)
         vectors = unpacked(packed, len(found_ids), target.precision).astype(np.float32, copy=False)
     places = pc.index_in(asked, value_set=found_ids)
     found = pc.is_valid(places).to_numpy(zero_copy_only=False)
@@ -88,23 +147,24 @@ def _block(
     if missing == "skip":
         asked, places = asked.filter(pa.array(found)), places.drop_null()
         found = np.ones(len(asked), dtype=bool)
-    rows = places.fill_null(0).to_numpy()
-    filler = (
-        _filler(connection, engine, target, missing, vectors.shape[1]) if not found.all() else 0
-    )
-    aligned = vectors[rows] if len(vectors) else np.zeros((len(rows), vectors.shape[1]), np.float32)
+    order = places.fill_null(0).to_numpy()
+    dim = vectors.shape[1]
+    filler = await _filler(io, engine, target, missing, dim) if not found.all() else 0
+    aligned = vectors[order] if len(vectors) else np.zeros((len(order), dim), np.float32)
     if not found.all():
         aligned[~found] = filler
     attributes = {
-        name: _column(values or [], rows, found) for name, values in zip(show, columns, strict=True)
+        name: _column(values or [], order, found)
+        for name, values in zip(show, columns, strict=True)
     }
     return Features(asked.to_pylist(), aligned, found, attributes, version)
 
 
-def _ids(keys: Any, id_type: IdType) -> pa.Array:
+def unpacked_ids(keys: Any, id_type: IdType) -> NDArray[Any]:
+    """Take ids apart as the server packs them: int64, or object holding str."""
     if id_type is IdType.BIGINT:
-        return pa.array(np.frombuffer(keys, ">i8").astype(np.int64))
-    return pa.array(keys, pa.string())
+        return np.frombuffer(keys, ">i8").astype(np.int64)
+    return as_objects(keys)
 
 
 def unpacked(packed: bytes, rows: int, precision: Precision) -> NDArray[Any]:
@@ -130,17 +190,22 @@ def send(engine: Engine, precision: Precision) -> sql.Composable:
     return sql.SQL("{}.{}").format(schema, sql.Identifier(f"{precision.sql_type}_send"))
 
 
-def _column(values: Sequence[Any], rows: NDArray[Any], found: NDArray[np.bool_]) -> NDArray[Any]:
-    column = np.full(len(rows), None, dtype=object)
-    if len(values):
-        source = np.empty(len(values), dtype=object)
-        source[:] = values
-        column[found] = source[rows[found]]
+def as_objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Return an array (n,) that holds the values themselves, lists among them."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
     return column
 
 
-def _filler(
-    connection: Connection, engine: Engine, target: Target, missing: str, dim: int
+def _column(values: Sequence[Any], order: NDArray[Any], found: NDArray[np.bool_]) -> NDArray[Any]:
+    column = np.full(len(order), None, dtype=object)
+    if len(values):
+        column[found] = as_objects(values)[order[found]]
+    return column
+
+
+async def _filler(
+    io: Io, engine: Engine, target: Target, missing: str, dim: int
 ) -> NDArray[np.float32]:
     if missing == "mean":
         if target.precision is Precision.BIT:
@@ -148,35 +213,27 @@ def _filler(
                 f"{target.ref} holds bits, which have no mean among them: use missing='zero',"
                 " 'nan', 'skip' or 'raise'"
             )
-        row = connection.execute(
-            sql.SQL("SELECT {}(({}.avg(embedding))) FROM {}").format(
-                send(engine, target.precision),
-                engine.schema,
-                target.relation,
-            ),
-            binary=True,
-        ).fetchone()
-        assert row is not None
-        mean = unpacked(row[0], 1, target.precision)[0]
-        return np.asarray(mean, dtype=np.float32)
+        statement = sql.SQL("SELECT {}(({}.avg(embedding))) FROM {}").format(
+            send(engine, target.precision), engine.schema, target.relation
+        )
+        packed = (await rows(io, target, statement))[0][0]
+        return np.asarray(unpacked(packed, 1, target.precision)[0], dtype=np.float32)
     return np.full(dim, 0.0 if missing == "zero" else np.nan, np.float32)
 
 
 def _statement(engine: Engine, target: Target, show: tuple[str, ...]) -> bytes:
     keys = "string_agg(int8send(id), '')" if target.id_type is IdType.BIGINT else "array_agg(id)"
-    version = sql.SQL("max(version)") if target.version is None else target.version_column
+    version = sql.SQL("max(version)") if target.row is None else target.version_column
     return (
         sql.SQL(
             "SELECT {version}, {keys}, string_agg({send}(embedding), ''){shown}"
-            " FROM {relation} WHERE id = ANY (%s)"
+            " FROM {relation} WHERE id = ANY (%(ids)s)"
         )
         .format(
             version=version,
             keys=sql.SQL(keys),
             send=send(engine, target.precision),
-            shown=sql.SQL("").join(
-                sql.SQL(", array_agg({})").format(sql.Identifier(each)) for each in show
-            ),
+            shown=sql.SQL("").join(sql.SQL(", array_agg({})").format(column(n)) for n in show),
             relation=target.relation,
         )
         .as_bytes(None)

@@ -1,112 +1,151 @@
 """Recall: the k nearest rows to query vectors or to stored ids.
 
-Each call is one statement. Its settings travel inside it: a materialized CTE calls set_config for
-the statement's own transaction before the index scan starts. That costs no further round trip
-(a transaction with SET LOCAL costs three, or half of the query's time again), and leaves nothing
-behind in the session, so it also works behind a pooler in transaction mode.
+One query is one statement, from which rows come. Many are cut into blocks, each one statement
+whose answer is packed into one row, and several blocks run at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, SupportsIndex
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import sql
 
 from .. import wire
-from ..connection import Connection, Engine
+from ..connection import Engine
 from ..errors import DimensionMismatch, InvalidQuery
+from ..index.choose import EF_SEARCH
+from ..io import Io, Lender
 from ..load.checks import MAX_NORM, MIN_NORM
-from ..types import Metric, Neighbors, Precision, Vectors
+from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
+from . import filter as filters
+from .filter import Filter
+from .lookup import as_objects, unpacked_ids, vectors_of
+from .shape import Cut, Found, Without, cut, joined, neighbors
+from .statement import Scan, search
 from .target import (
     Target,
     check_columns,
     check_ids,
+    check_lists,
+    failed,
     id_array,
-    id_parameter,
-    one_snapshot,
-    reading,
+    pinned,
+    rows,
     single_id,
 )
 
-# Recall@10 of 0.95 and more on every set measured so far, for a tenth of a millisecond over
-# pgvector's own default of 40.
-EF_SEARCH = 100
 # pgvector's own limit of hnsw.ef_search; a larger k is answered exactly.
 MAX_EF_SEARCH = 1000
-MAX_K = 2**31 - 1
 # Queries of one statement: enough to hide the round trip, few enough to keep results small.
 BLOCK = 1000
+# What a search is expected to cost, in microseconds: measured on 100,000 x 64, where a filter
+# that lets 3% through costs the same either way. A row that is looked at, one that is compared,
+# and one that an index scan comes upon.
+_LOOK, _COMPARE, _VISIT = 0.05, 0.2, 14.0
 
 
-def nearest(
-    connection: Connection,
-    engine: Engine,
-    target: Target,
-    queries: object,
-    k: int = 10,
-    *,
-    exact: bool = False,
-    show: Sequence[str] = (),
-) -> Neighbors:
-    """Return the k nearest rows to each query; see ``Version.nearest``."""
-    search = _Search(connection, engine, target, check_k(k), exact, show)
-    if (single := _ordinary(queries, target)) is not None:
-        return search.run(wire.vector(single), "vector", 1)
-    vectors = check_queries(queries, target)
-    if len(vectors) == 1:
-        one = wire.bits if target.metric.of_bits else wire.vector
-        return search.run(one(vectors[0]), "vector", 1)
-    blocks = [vectors[at : at + BLOCK] for at in range(0, len(vectors), BLOCK)]
-    with reading(connection, target), one_snapshot(connection, target):
-        many = wire.bits_array if target.metric.of_bits else partial(wire.vector_array, engine)
-        parts = [search.run(many(block), "vectors", len(block)) for block in blocks]
-    return _stacked(parts, target)
+class How(TypedDict, total=False):
+    """What a call may say beside its queries and k; see ``Reads.nearest``."""
+
+    where: object
+    unsafe_where: object
+    max_distance: float | None
+    per_group: str | None
+    group_limit: int
+    offset: int
+    exclude: object
+    exact: bool
+    search: Mapping[str, int] | None
+    show: Sequence[str]
+    progress: Callable[[int, int], None] | None
 
 
-def similar(
-    connection: Connection,
-    engine: Engine,
-    target: Target,
-    ids: object,
-    k: int = 10,
-    *,
-    exact: bool = False,
-    show: Sequence[str] = (),
-) -> Neighbors:
-    """Return the k nearest neighbours of each stored id; see ``Version.similar``."""
-    search = _Search(connection, engine, target, check_k(k), exact, show)
-    if (single := single_id(ids, target)) is not None:
-        return search.run(single, "id", 1)
-    asked = check_ids(ids, target)
-    if len(asked) <= BLOCK:
-        return search.run(id_parameter(asked), "ids", len(asked), asked)
-    blocks = [asked.slice(at, BLOCK) for at in range(0, len(asked), BLOCK)]
-    with reading(connection, target), one_snapshot(connection, target):
-        parts = [search.run(id_parameter(block), "ids", len(block), block) for block in blocks]
-    return _stacked(parts, target)
+@dataclass(frozen=True)
+class Ask:
+    """What a call asks for beside its queries; see ``Reads.nearest``."""
+
+    cut: Cut
+    where: object = None
+    unsafe_where: object = None
+    exclude: object = None
+    exact: bool = False
+    search: Mapping[str, int] = field(default_factory=dict)
+    show: Sequence[str] = ()
+    progress: Callable[[int, int], None] | None = None
+
+    @classmethod
+    def of(cls, k: int, **how: Unpack[How]) -> Ask:
+        """Return what a call asks for, checked as far as can be without what it asks.
+
+        Raises
+        ------
+        InvalidQuery
+        """
+        rest: dict[str, Any] = {**how, "search": how.get("search") or {}}
+        cut = Cut(
+            k,
+            rest.pop("offset", 0),
+            rest.pop("max_distance", None),
+            rest.pop("per_group", None),
+            rest.pop("group_limit", 1),
+        )
+        return cls(cut, **rest)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it can be answered by one simple statement, also of the live view."""
+        return (
+            self.cut.plain
+            and self.where is None
+            and self.unsafe_where is None
+            and self.exclude is None
+            and not self.search
+            and not self.exact
+        )
 
 
-def check_k(k: SupportsIndex) -> int:
-    """Return k if it can be asked for.
+async def nearest(lender: Lender, target: Target, queries: object, ask: Ask) -> Neighbors:
+    """Return the k nearest rows to each query; see ``Reads.nearest``."""
+    single = _ordinary(queries, target)
+    if single is None:
+        vectors = check_queries(queries, target)
+    elif ask.plain:
+        async with lender.io() as io:
+            found = await _at_once(io, lender.engine, target, ask, wire.vector(single), "vector")
+        if found is not None:
+            return found
+        vectors = single[None]
+    else:
+        vectors = single[None]
+    async with lender.io() as io:
+        target = await pinned(io, target)
+        _check_dim(vectors.shape[1], target)
+        return await _search(lender, io, target, vectors, ask)
 
-    Raises
-    ------
-    InvalidQuery
-    """
-    try:
-        number = k.__index__()
-    except AttributeError:
-        raise InvalidQuery(f"k is {k!r}: it must be a whole number") from None
-    if not 1 <= number <= MAX_K:
-        raise InvalidQuery(f"k is {number}: ask for 1 to {MAX_K}")
-    return number
+
+async def similar(lender: Lender, target: Target, ids: object, ask: Ask) -> Neighbors:
+    """Return the k nearest neighbours of each stored id; see ``Reads.similar``."""
+    async with lender.io() as io:
+        if ask.plain and (single := single_id(ids, target)) is not None:
+            found = await _at_once(io, lender.engine, target, ask, single, "id")
+            if found is not None:
+                return found
+        asked = check_ids(ids, target)
+        target = await pinned(io, target)
+        vectors = await vectors_of(io, lender.engine, target, asked)
+        if target.metric is Metric.COSINE and not (directed := vectors.any(axis=1)).all():
+            raise InvalidQuery(
+                f"id {asked[int(directed.argmin())].as_py()!r} of {target.ref} is a zero vector: it"
+                " has no direction to compare by cosine"
+            )
+        return await _search(lender, io, target, vectors, ask, asked)
 
 
 def check_queries(queries: object, target: Target) -> Vectors:
@@ -125,10 +164,7 @@ def check_queries(queries: object, target: Target) -> Vectors:
         raise InvalidQuery(f"the queries are not an array of numbers: {error}") from error
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise InvalidQuery(f"the queries have shape {vectors.shape}: it must be (q, dim) or (dim,)")
-    if target.dim is not None and vectors.shape[1] != target.dim:
-        raise DimensionMismatch(
-            f"{target.ref} has {target.dim} dimensions, the queries have {vectors.shape[1]}"
-        )
+    _check_dim(vectors.shape[1], target)
     finite = np.isfinite(vectors)
     if not finite.all():
         row = int(np.flatnonzero(~finite.all(axis=1))[0])
@@ -144,6 +180,11 @@ def check_queries(queries: object, target: Target) -> Vectors:
                 " cosine"
             )
     return vectors
+
+
+def _check_dim(dim: int, target: Target) -> None:
+    if target.dim not in {None, dim}:
+        raise DimensionMismatch(f"{target.ref} has {target.dim} dimensions, the queries have {dim}")
 
 
 def _check_bits(vectors: Vectors, target: Target) -> None:
@@ -175,200 +216,237 @@ def _ordinary(queries: object, target: Target) -> Vectors | None:
     return single if _ORDINARY[0] < float(single @ single) < _ORDINARY[1] else None
 
 
-class _Search:
-    """One call's settings; runs its statement, and once more without the index if that is short."""
+def _index(target: Target) -> Index | None:
+    """Return the index that a version is asked by; None where there is none."""
+    assert target.row is not None
+    return next(iter(target.row.indexes), None)
 
-    def __init__(
-        self,
-        connection: Connection,
-        engine: Engine,
-        target: Target,
-        k: int,
-        exact: bool,
-        show: Sequence[str],
-    ) -> None:
-        self.connection, self.engine, self.target = connection, engine, target
-        self.k = k
-        self.exact = exact or k > MAX_EF_SEARCH
-        self.show: tuple[str, ...] = ()
-        if show:
-            with reading(connection, target):
-                self.show = tuple(check_columns(connection, target, show))
 
-    def run(self, parameter: Any, by: str, count: int, asked: pa.Array | None = None) -> Neighbors:
-        """Answer ``count`` queries given ``by`` vector, vectors, id or ids."""
-        if not count:
-            return _stacked([], self.target)
-        found = self._fetch(parameter, by, count, asked, self.exact)
-        short = min(map(len, found)) if found else 0
-        if short < self.k:
-            row = self.target.current(self.connection)
-            self._explain(row.dim, parameter, by)
-            rows = row.rows or 0
-            expected = min(self.k, rows - 1 if by in _ITSELF else rows)
-            if short < expected and not self.exact:
-                # Clusters of equal vectors, for one, hide rows from an HNSW scan.
-                found = self._fetch(parameter, by, count, asked, True)
-        return self._shaped(found)
+def _settings(index: Index, least: int, asked: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+    """Return what a scan of the index needs set, to give ``least`` rows or more."""
+    search = {**index.search, **asked}
+    if index.kind == "hnsw":
+        ef_search = min(MAX_EF_SEARCH, max(search["ef_search"], least))
+        return ("hnsw.ef_search", str(ef_search)), ("hnsw.iterative_scan", "strict_order")
+    return ("ivfflat.probes", str(search["probes"])), ("ivfflat.iterative_scan", "relaxed_order")
 
-    def _explain(self, dim: int, parameter: Any, by: str) -> None:
-        """Nothing came back: was it the dim? (No row was compared, so no error came either.)"""
-        if by != "vector":
-            return
-        given = (len(parameter.data) - 4) // 4
-        if isinstance(parameter, wire.Bits):
-            given = int.from_bytes(parameter.data[:4], "big")
-        if given != dim:
-            raise DimensionMismatch(
-                f"{self.target.ref} has {dim} dimensions, the queries have {given}"
-            )
 
-    def _fetch(
-        self, parameter: Any, by: str, count: int, asked: pa.Array | None, exact: bool
-    ) -> list[list[Any]]:
-        """Rows of each query, best first: what `_statement` says."""
-        statement = self.target.statement(
-            (self.k, by, exact, self.show),
-            lambda: _statement(self.engine, self.target, self.k, by, exact, self.show),
-        )
-        with reading(self.connection, self.target):
-            rows = self.connection.execute(statement, {"q": parameter}, binary=True).fetchall()
-        if by in {"vector", "id"}:
-            if by == "id" and (not rows or rows[0][1] is None):  # compared with nothing
-                self._check_there([parameter])
-                rows = []  # it is the only one
-            return [rows]
-        groups = {key: list(group) for key, group in groupby(rows, itemgetter(-1))}
-        if asked is None:
-            return [groups.get(place, []) for place in range(1, count + 1)]
-        keys = asked.to_pylist()
-        if missing := [key for key in dict.fromkeys(keys) if key not in groups]:
-            self._check_there(missing)
-        return [groups.get(key, []) for key in keys]
+# What the live view is asked with before it is known which version answers.
+_USUAL = Index("", "hnsw", Precision.FLOAT32, {}, {"ef_search": EF_SEARCH}, None, None, "")
 
-    def _check_there(self, keys: list[Any]) -> None:
-        """Refuse ids that are not there, or have no direction; others may have no neighbour."""
-        rows = self.connection.execute(
-            sql.SQL("SELECT id, embedding {} embedding FROM {} WHERE id = ANY (%s)").format(
-                self.engine.operator(self.target.metric.operator), self.target.relation
-            ),
-            [id_parameter(check_ids(keys, self.target))],
-        ).fetchall()
-        there = {row[0] for row in rows}
-        if zeros := [key for key, distance in rows if distance != distance]:
-            raise InvalidQuery(
-                f"id {zeros[0]!r} of {self.target.ref} is a zero vector: it has no direction to"
-                " compare by cosine"
-            )
-        absent = [key for key in keys if key not in there]
-        if absent:
-            self.target.current(self.connection)  # or is there nothing live at all?
-            raise self.target.absent(absent)
 
-    def _shaped(self, found: list[list[Any]]) -> Neighbors:
-        width = min(map(len, found))
-        shape = (len(found), width)
-        rows = [row for each in found for row in each[:width]] if len(found) > 1 else found[0]
-        version = self.target.version
-        if version is None:
-            version = rows[0][2] if rows else self.target.current(self.connection).version
-        distances = np.array([row[1] for row in rows], np.float64).reshape(shape)
-        first = 2 + (self.target.version is None)
-        return Neighbors(
-            ids=id_array([row[0] for row in rows], self.target.id_type).reshape(shape),
-            scores=self.target.metric.score(distances),
-            distances=distances,
-            attributes={
-                name: _objects([row[first + place] for row in rows]).reshape(shape)
-                for place, name in enumerate(self.show)
-            },
-            version=version,
-        )
+async def _at_once(
+    io: Io, engine: Engine, target: Target, ask: Ask, parameter: Any, by: str
+) -> Neighbors | None:
+    """Answer one query in one step, as almost all can be; None when it takes more."""
+    version = target if target.row else target.seen
+    index = _index(version) if version else _USUAL
+    wanted = ask.cut.k + (by == "id")
+    if wanted > MAX_EF_SEARCH or (index and not _in_order(index, version)):
+        return None
+    show = await check_columns(io, target, ask.show) if ask.show else ()
+    scan = Scan(index, _settings(index, wanted, {}) if index else ())
+    statement = target.statement(
+        (by, wanted, scan.settings, show),
+        lambda: search(engine, target, by, scan, wanted, None, show),
+    )
+    found = await rows(io, target, statement, {"_q": parameter})
+    # Short: is that all there is? Compared with nothing: is the id there, has it a direction?
+    if len(found) < wanted or found[-1][1] != found[-1][1] or found[0][1] is None:
+        return None
+    if target.row:
+        answered = target.row.version
+    else:
+        answered = found[0][2]
+        if target.seen is None or target.seen.version != answered:
+            now = await pinned(io, target)
+            if now.version != answered or _index(now) != index:
+                return None
+    if by == "id":
+        found = [row for row in found if row[0] != parameter][: ask.cut.k]
+    ids, distances, *columns = zip(*found, strict=True)
+    if len(set(distances)) < len(distances):
+        found.sort(key=lambda row: (row[1], row[0]))
+        ids, distances, *columns = zip(*found, strict=True)
+    distance = np.array((distances,))
+    return Neighbors(
+        np.array((ids,), dtype=None if target.id_type is IdType.BIGINT else object),
+        target.metric.score(distance),
+        distance,
+        {
+            name: _objects(column)
+            for name, column in zip(show, columns[target.row is None :], strict=True)
+        },
+        answered,
+        np.array((len(ids),)),
+        ask.cut.k,
+    )
+
+
+def _in_order(index: Index, target: Target | None) -> bool:
+    return target is None or Scan(index).ordered(target)
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
+    column = np.empty((1, len(values)), dtype=object)
+    column[0] = values
     return column
 
 
-def _stacked(parts: list[Neighbors], target: Target) -> Neighbors:
-    if not parts:
-        empty = np.zeros((0, 0))
-        ids = id_array([], target.id_type).reshape(0, 0)
-        return Neighbors(ids, empty, empty, {}, target.version or 0)
-    return Neighbors(
-        ids=np.concatenate([each.ids for each in parts]),
-        scores=np.concatenate([each.scores for each in parts]),
-        distances=np.concatenate([each.distances for each in parts]),
-        attributes={
-            name: np.concatenate([each.attributes[name] for each in parts])
-            for name in parts[0].attributes
-        },
-        version=parts[0].version,
+@dataclass(frozen=True)
+class _Plan:
+    """How all blocks of a call are searched."""
+
+    target: Target
+    cut: Cut
+    scan: Scan
+    wanted: int
+    chosen: Filter | None
+    show: tuple[str, ...]
+
+
+async def _search(
+    lender: Lender,
+    io: Io,
+    target: Target,
+    vectors: Vectors,
+    ask: Ask,
+    own: pa.Array | None = None,
+) -> Neighbors:
+    """Answer any number of queries about one version; ``own`` are their own ids, left out."""
+    chosen = filters.made(ask.where, ask.unsafe_where, target)
+    show = await check_columns(io, target, ask.show)
+    grouped = () if ask.cut.group is None else await check_columns(io, target, (ask.cut.group,))
+    without = left_out(ask.exclude, own, len(vectors), target)
+    wanted = ask.cut.wanted + without.most
+    scan = await _scan(io, target, ask, chosen, wanted)
+    plan = _Plan(target, ask.cut, scan, wanted, chosen, tuple(dict.fromkeys((*show, *grouped))))
+    starts = range(0, len(vectors), BLOCK)
+    done: list[int] = []
+
+    async def block(io: Io, at: int) -> Found:
+        queries = vectors[at : at + BLOCK]
+        out = without.of(at, at + len(queries))
+        found = await _block(io, lender.engine, plan, queries, out)
+        found.places += at
+        done.append(len(queries))
+        if ask.progress:
+            ask.progress(sum(done), len(vectors))
+        return found
+
+    if chosen is not None and chosen.unsafe:
+        async with io.snapshot():
+            parts = [await block(io, at) for at in starts]
+    elif len(starts) > 1:
+        async with io.snapshot():
+            # Read, so that a drop waits until the last block is answered.
+            await rows(io, target, sql.SQL("SELECT FROM {} LIMIT 0").format(target.relation))
+            parts = await lender.each(io, block, starts)
+    else:
+        parts = [await block(io, at) for at in starts]
+    whole = joined(parts) if parts else _nothing(target, plan.show)
+    assert target.row is not None
+    return neighbors(
+        whole, len(vectors), ask.cut, target.metric, target.id_type, target.row.version, show
     )
 
 
-# What the query vector is, for each way of asking. One query is written where it is used: through
-# a join, as the many are, it would cost a tenth of the whole.
-_OWN = {
-    "vector": "%(q)s::{kind}{cast}",
-    "id": "(SELECT embedding FROM {relation} WHERE id = %(q)s)",
-    "vectors": "q.own{cast}",
-    "ids": "q.own",
-}
-_MANY = {
-    "vectors": "SELECT place AS key, own FROM unnest(%(q)s::{kind}[])"
-    " WITH ORDINALITY AS u (own, place)",
-    "ids": "SELECT id AS key, embedding AS own FROM {relation} WHERE id = ANY (%(q)s)",
-}
-# An id's own row comes back too, as a rule first; it is one more to ask for, and is left out.
-_ITSELF = {"id": "r.id <> %(q)s", "ids": "r.id <> q.key"}
-# A zero vector is not in a cosine index; without the index it comes last, at no distance.
-_DIRECTED = "r.distance <> 'NaN'"
+def left_out(exclude: object, own: pa.Array | None, queries: int, target: Target) -> Without:
+    """Return what each query leaves out: what the call excludes, and the query's own id."""
+    lists = [] if exclude is None else [check_lists(exclude, queries, target)]
+    if own is not None:
+        lists.append(Without(own, np.arange(queries + 1)))
+    if not lists:
+        return Without(check_ids([], target), np.zeros(queries + 1, np.int64))
+    return lists[0] if len(lists) == 1 else lists[0].and_also(lists[1])
 
 
-def _statement(
-    engine: Engine, target: Target, k: int, by: str, exact: bool, show: tuple[str, ...]
-) -> bytes:
-    """Compose the statement; rows come as id, distance, version if live, shown..., key if many."""
-    cast = "::{halfvec}" if target.precision is Precision.FLOAT16 else ""
-    kind = engine.type("bit" if target.metric.of_bits else "vector")
-    kinds = {"kind": kind, "relation": target.relation}
-    own = sql.SQL(_OWN[by].replace("{cast}", cast)).format(halfvec=engine.type("halfvec"), **kinds)
-    # The sum keeps the planner from matching the expression to the index.
-    distance = sql.SQL("(embedding {} {}) + 0" if exact else "embedding {} {}").format(
-        # A percent sign by itself would begin a parameter.
-        engine.operator(target.metric.operator.replace("%", "%%")),
-        own,
+async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
+    """Choose between the index and every row."""
+    assert target.row is not None
+    index = _index(target)
+    for name, value in ask.search.items():
+        if index is not None and name not in index.search:
+            raise InvalidQuery(
+                f"search={{{name!r}: ...}}: the {index.kind} index of {target.ref} takes"
+                f" {', '.join(index.search)}"
+            )
+        if not isinstance(value, int) or value < 1:
+            raise InvalidQuery(f"search={{{name!r}: {value!r}}}: a positive whole number is needed")
+    # One of the pages needs as many candidates as another, or they would not be pages of one list.
+    least = wanted - ask.cut.offset
+    if ask.exact or index is None or least > MAX_EF_SEARCH:
+        return Scan()
+    scan = Scan(index)
+    listed = ask.cut.offset or ask.cut.group is not None
+    if listed and not scan.ordered(target):
+        return Scan()
+    if scan.rounded(target):
+        least *= {**index.search, **ask.search}["oversample"]
+    if chosen is not None:
+        through = max(1.0, await filters.estimated(io, target, chosen))
+        total = max(target.row.rows or 0, through)
+        if _VISIT * wanted * total / through > _LOOK * total + _COMPARE * through:
+            return Scan()
+    return Scan(index, _settings(index, least, ask.search))
+
+
+async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without: Without) -> Found:
+    """Answer the queries of one statement."""
+    assert plan.target.row is not None
+    wanted, total = plan.wanted, plan.target.row.rows or 0
+    if plan.cut.group is not None:
+        wanted = min(4 * wanted, max(total, 1))
+    while True:
+        found = await _fetch(io, engine, plan, plan.scan, wanted, vectors)
+        most = wanted if plan.chosen else min(wanted, total)
+        if not plan.scan.exact and (short := found.counts(len(vectors)) < most).any():
+            # A filter, or a cluster of equal vectors, hides rows from an index.
+            again = np.flatnonzero(short)
+            more = await _fetch(io, engine, plan, Scan(), wanted, vectors[again])
+            more.places = again[more.places]
+            found = joined([found.take(~short[found.places]), more])
+        raw = found.counts(len(vectors))
+        answer = found.take(~np.isnan(found.distances) & without.keeps(found))
+        answer = cut(answer, plan.cut)
+        lacking = (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
+        if plan.cut.group is None or wanted >= total or not lacking.any():
+            return answer
+        wanted = min(4 * wanted, total)
+
+
+async def _fetch(
+    io: Io, engine: Engine, plan: _Plan, scan: Scan, wanted: int, vectors: Vectors
+) -> Found:
+    target, chosen = plan.target, plan.chosen
+    statement = target.statement(
+        ("vectors", wanted, scan.index and scan.index.name, scan.settings, plan.show)
+        + ((chosen.key,) if chosen else ()),
+        lambda: search(engine, target, "vectors", scan, wanted, chosen, plan.show),
     )
-    beside = ([] if target.version else ["version"]) + list(show)
-    results = [sql.SQL("r.id, r.distance"), *(sql.Identifier("r", each) for each in beside)]
-    many = by in _MANY
-    wanted = k + (by in _ITSELF)
-    others = [_ITSELF[by]] if by in _ITSELF else []
-    others += [_DIRECTED] if target.metric is Metric.COSINE else []
-    return (
-        sql.SQL(
-            "WITH s AS MATERIALIZED (SELECT set_config('hnsw.ef_search', {ef_search}, true) AS ef,"
-            " set_config('hnsw.iterative_scan', 'strict_order', true) AS scan){queries}"
-            " SELECT {results} FROM s{join} CROSS JOIN LATERAL"
-            " (SELECT {columns} FROM {relation} WHERE s.ef IS NOT NULL ORDER BY {order}"
-            " LIMIT {wanted}) r{others} ORDER BY {key}r.distance, r.id"
-        )
-        .format(
-            ef_search=sql.Literal(str(min(MAX_EF_SEARCH, max(EF_SEARCH, wanted)))),
-            queries=sql.SQL(f", q AS MATERIALIZED ({_MANY[by]})" if many else "").format(**kinds),
-            results=sql.SQL(", ").join([*results, sql.SQL("q.key")] if many else results),
-            join=sql.SQL(" CROSS JOIN q" if many else ""),
-            columns=sql.SQL(", ").join(
-                [sql.SQL("id, {} AS distance").format(distance), *map(sql.Identifier, beside)]
-            ),
-            relation=target.relation,
-            order=sql.SQL("distance, id" if exact else "distance"),
-            wanted=sql.Literal(wanted),
-            others=sql.SQL(" WHERE " + " AND ".join(others) if others else ""),
-            key=sql.SQL("q.key, " if many else ""),
-        )
-        .as_bytes(None)
+    many = wire.bits_array if target.metric.of_bits else partial(wire.vector_array, engine)
+    parameters = {"_q": many(vectors), **(chosen.parameters if chosen else {})}
+    try:
+        found = await io.rows(statement, parameters)
+    except psycopg.Error as error:
+        if chosen is None:
+            raise await failed(io, target, error) from error
+        raise await filters.refused(io, target, chosen, error) from error
+    places, ids, distances, *columns = found[0]
+    if places is None:
+        return _nothing(target, plan.show)
+    return Found(
+        np.frombuffer(places, ">i4").astype(np.int64) - 1,
+        unpacked_ids(ids, target.id_type),
+        np.frombuffer(distances, ">f8").astype(np.float64),
+        dict(zip(plan.show, map(as_objects, columns), strict=True)),
+    )
+
+
+def _nothing(target: Target, show: Sequence[str]) -> Found:
+    return Found(
+        np.zeros(0, np.int64),
+        id_array(check_ids([], target)),
+        np.zeros(0),
+        {name: np.zeros(0, object) for name in show},
     )

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 from psycopg.types.numeric import Int8
 
 from .. import catalog, wire
 from ..catalog import TableRow, VersionRow
-from ..connection import Connection, translate
-from ..errors import InvalidQuery, NotFound
+from ..connection import translate
+from ..errors import DatabaseFailed, EmbstoreError, InvalidQuery, NotFound
+from ..io import Io
 from ..relations import SCHEMA, version_name
 from ..types import IdType, Metric, Precision
+from .shape import Without
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Target:
     """A relation to read, and what must be known to read it.
 
@@ -33,10 +35,10 @@ class Target:
         How the user names it.
     name : str
         The relation's name in schema emb.
-    version : int or None
-        None for the live view, where it is read with the rows.
-    dim, rows : int or None
-        Likewise.
+    row : VersionRow or None
+        None for the live view.
+    seen : Target or None
+        Of the live view: the version that answered last.
     """
 
     ref: str
@@ -44,25 +46,16 @@ class Target:
     id_type: IdType
     metric: Metric
     precision: Precision
-    version: int | None = None
-    dim: int | None = None
-    rows: int | None = None
+    row: VersionRow | None = None
+    seen: Target | None = field(default=None, repr=False)
     # Composed once for each kind of call, and kept with what they read.
-    statements: dict[Any, bytes] = field(default_factory=dict, compare=False, repr=False)
+    statements: dict[Any, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of_version(cls, row: VersionRow) -> Target:
         """Return one version."""
-        return cls(
-            row.ref,
-            version_name(row.table_name, row.version),
-            row.id_type,
-            row.metric,
-            row.precision,
-            row.version,
-            row.dim,
-            row.rows,
-        )
+        name = version_name(row.table_name, row.version)
+        return cls(row.ref, name, row.id_type, row.metric, row.precision, row)
 
     @classmethod
     def of_table(cls, row: TableRow) -> Target:
@@ -77,10 +70,28 @@ class Target:
             raise NotFound(f"{row.name} has no live version: load one and promote it")
         return cls(row.name, row.name, row.id_type, row.metric, row.precision)
 
+    @property
+    def version(self) -> int | None:
+        """The version's number; None for the live view, where it is read with the rows."""
+        return self.row.version if self.row else None
+
+    @property
+    def dim(self) -> int | None:
+        """Likewise."""
+        return self.row.dim if self.row else None
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """What a filter may name, with its SQL type; of a version."""
+        assert self.row is not None
+        return {"id": self.id_type.value} | {each.name: each.type for each in self.row.attributes}
+
     def statement(self, key: tuple[Any, ...], compose: Callable[[], bytes]) -> bytes:
         """Return the statement for one kind of call, composed the first time."""
         found = self.statements.get(key)
         if found is None:
+            if len(self.statements) >= _MOST_STATEMENTS:
+                self.statements.clear()
             found = self.statements[key] = compose()
         return found
 
@@ -101,9 +112,55 @@ class Target:
             return sql.Identifier("version")
         return sql.SQL("{}::integer").format(sql.Literal(self.version))
 
-    def current(self, connection: Connection) -> VersionRow:
-        """Return the catalog row of the version that is read."""
-        return catalog.resolve(connection, self.ref)
+
+# Callers with ever other columns and k must not fill the memory.
+_MOST_STATEMENTS = 1000
+
+
+async def rows(
+    io: Io, target: Target, statement: bytes | sql.Composed, parameters: Any = None
+) -> list[tuple[Any, ...]]:
+    """Execute a statement that reads a target; what goes wrong is said in embstore's words."""
+    try:
+        return await io.rows(statement, parameters)
+    except psycopg.Error as error:
+        raise await failed(io, target, error) from error
+
+
+async def failed(io: Io, target: Target, error: psycopg.Error) -> EmbstoreError:
+    """Return embstore's error for one that reading a target met."""
+    if not isinstance(error, psycopg.errors.UndefinedTable):
+        return translate(error, f"reading {target.ref}")
+    if target.row is not None:
+        return NotFound(f"{target.ref} is retired: its vectors were dropped")
+    with suppress(DatabaseFailed):  # a transaction that has failed
+        await current(io, target)  # says what is missing
+    return NotFound(f"{target.ref} has no live version: promote one")
+
+
+async def current(io: Io, target: Target) -> VersionRow:
+    """Return the catalog row of the version that is read, as it is now.
+
+    Raises
+    ------
+    NotFound
+        Saying which part is not there.
+    """
+    try:
+        found = await io.rows(catalog.RESOLVE, (target.ref,))
+    except psycopg.Error as error:
+        raise translate(error, f"resolving {target.ref}") from error
+    return catalog.version_row(found[0])
+
+
+async def pinned(io: Io, target: Target) -> Target:
+    """Return the version itself: of the live view, the one that is live now."""
+    if target.row is not None:
+        return target
+    row = await current(io, target)
+    if target.seen is None or target.seen.row != row:
+        target.seen = Target.of_version(row)
+    return target.seen
 
 
 def check_ids(ids: object, target: Target) -> pa.Array:
@@ -168,12 +225,44 @@ def id_parameter(ids: pa.Array) -> Any:
     return ids.to_pylist()
 
 
-def id_array(values: Sequence[Any], id_type: IdType) -> NDArray[Any]:
+def id_array(ids: pa.Array) -> NDArray[Any]:
     """Return ids for a caller: int64, or object holding str."""
-    return np.array(values, dtype=np.int64 if id_type is IdType.BIGINT else object)
+    return np.asarray(ids.to_numpy(zero_copy_only=False))
 
 
-def check_columns(connection: Connection, target: Target, show: Sequence[str]) -> Sequence[str]:
+def column(name: str) -> sql.Identifier:
+    """Return a column in SQL that has parameters: a percent sign would begin one."""
+    return sql.Identifier(name.replace("%", "%%"))
+
+
+def check_lists(given: object, queries: int, target: Target) -> Without:
+    """Return the ids that each query leaves out.
+
+    Parameters
+    ----------
+    given : sequence of ``queries`` sequences of ids (None for none), or an Arrow list array
+
+    Raises
+    ------
+    InvalidQuery
+    """
+    if isinstance(given, pa.ChunkedArray):
+        given = given.combine_chunks()
+    if isinstance(given, pa.ListArray | pa.LargeListArray):
+        lengths = pc.list_value_length(given).fill_null(0).to_numpy()
+        ids = check_ids(given.flatten(), target)
+    elif isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+        raise InvalidQuery("exclude is a sequence that holds the ids to leave out of each query")
+    else:
+        lists = [check_ids([] if each is None else each, target) for each in given]  # type: ignore[attr-defined]
+        lengths = np.array([len(each) for each in lists], np.int64)
+        ids = pa.concat_arrays(lists) if lists else check_ids([], target)
+    if len(lengths) != queries:
+        raise InvalidQuery(f"exclude has {len(lengths)} lists for {queries} queries")
+    return Without(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+async def check_columns(io: Io, target: Target, show: Sequence[str]) -> tuple[str, ...]:
     """Return the attributes asked for, if the target has them.
 
     Raises
@@ -183,47 +272,10 @@ def check_columns(connection: Connection, target: Target, show: Sequence[str]) -
     """
     if not show:
         return ()
-    have = [each.name for each in target.current(connection).attributes]
+    row = target.row or await current(io, target)
+    have = [each.name for each in row.attributes]
     for name in show:
         if name not in have:
             listed = ", ".join(have) or "none"
             raise InvalidQuery(f"{target.ref} has no attribute {name!r}: it has {listed}")
     return tuple(show)
-
-
-@contextmanager
-def one_snapshot(connection: Connection, target: Target) -> Iterator[None]:
-    """Keep several statements on one version, though a promote may come between them."""
-    if target.version is not None:
-        yield
-        return
-    isolation = connection.isolation_level
-    connection.isolation_level = IsolationLevel.REPEATABLE_READ
-    try:
-        with connection.transaction():
-            yield
-    finally:
-        connection.isolation_level = isolation
-
-
-class reading:
-    """Translate what can go wrong while a target is read."""
-
-    def __init__(self, connection: Connection, target: Target) -> None:
-        self._connection, self._target = connection, target
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, psycopg.Error):
-            return
-        if isinstance(error, psycopg.errors.UndefinedTable) and not self._connection.closed:
-            self._target.current(self._connection)  # says what is missing, if it is the version
-            raise NotFound(f"{self._target.ref} has no live version: promote one") from error
-        raise translate(error, f"reading {self._target.ref}") from error

@@ -1,0 +1,227 @@
+"""Write a replica: stream the version into a folder aside, add the index, rename.
+
+vectors.npy, norms.npy, ids.npy or ids.arrow, rows.npy (how ids are found), attributes.arrow,
+graph.faiss and, last, manifest.json. A crash at any moment leaves the folder as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..catalog import VersionRow
+from ..errors import LoadFailed
+from ..load.attributes import STORED
+from ..load.checksum import Checksum
+from ..query.stream import Block
+from ..types import IdType, Metric, Precision, Progress
+from . import approximate, ids
+from .folder import aside, remove, unwritable
+from .manifest import Manifest, described, synced
+from .scores import Array64, Rows, lengths, set_bits
+
+VECTORS, NORMS, ATTRIBUTES = "vectors.npy", "norms.npy", "attributes.arrow"
+IDS = {IdType.BIGINT: "ids.npy", IdType.TEXT: "ids.arrow"}
+Report = Callable[[Progress], None]
+
+
+def write(
+    folder: Path,
+    store: str,
+    version: VersionRow,
+    blocks: Iterable[Block],
+    index: str | None,
+    progress: Report | None,
+) -> None:
+    """Write the replica of a version to ``folder``, which is not there yet.
+
+    Raises
+    ------
+    LoadFailed
+        When other rows arrive than the catalog promises.
+    """
+    try:
+        partial = aside(folder)
+        try:
+            manifest = _content(partial, store, version, blocks, progress)
+            manifest = indexed(partial, manifest, index, progress)
+            manifest.write(partial)
+            synced(partial)
+            partial.rename(folder)
+            synced(folder.parent)
+        except BaseException:
+            remove(partial)
+            raise
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def add_index(folder: Path, manifest: Manifest, index: str | None, progress: Report | None) -> None:
+    """Add the index to a replica that was written without."""
+    try:
+        added = indexed(folder, manifest, index, progress)
+        if added != manifest:
+            added.write(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def indexed(
+    folder: Path, manifest: Manifest, index: str | None, progress: Report | None
+) -> Manifest:
+    """Build the index that is asked for, or say why there is none.
+
+    Raises
+    ------
+    MissingPackage
+        When it is asked for by name and faiss is not there.
+    """
+    version = manifest.version
+    why = ""
+    if index == "none":
+        why = "asked for none"
+    elif version.precision is Precision.BIT:
+        why = "bits are compared with every row"
+    elif index is None:
+        try:
+            approximate.library()
+        except ImportError as error:
+            why = str(error)
+    if why:
+        return dataclasses.replace(manifest, index={"kind": "none", "why": why})
+    rows = opened_rows(folder, manifest)
+    total = len(rows)
+    partial = folder / f"{approximate.FILE}.partial"
+
+    def report(done: int) -> None:
+        if progress:
+            progress(Progress("index", done, total))
+
+    made = approximate.build(rows, partial, report)
+    synced(partial)
+    files = manifest.files | {approximate.FILE: described(partial)}
+    partial.rename(folder / approximate.FILE)
+    return dataclasses.replace(manifest, index=made, files=files)
+
+
+def opened_rows(folder: Path, manifest: Manifest) -> Rows:
+    """Map the vectors and their norms."""
+    version = manifest.version
+    return Rows(
+        mapped(folder / VECTORS),
+        mapped(folder / NORMS),
+        version.metric,
+        version.precision,
+        version.dim,
+        manifest.largest,
+    )
+
+
+def mapped(path: Path) -> NDArray[Any]:
+    """Map an array read-only, as a plain one: numpy's own memmap is slow to index."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+class _Array:
+    """An .npy file of known shape, written in pieces; its checksum goes along."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+        self._file: BinaryIO = path.open("wb")
+        header = {
+            "shape": shape,
+            "fortran_order": False,
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.flush()
+        self._digest = hashlib.sha256(path.read_bytes())
+
+    def append(self, values: NDArray[Any]) -> None:
+        data = np.ascontiguousarray(values).data.cast("B") if values.size else b""
+        self._digest.update(data)
+        self._file.write(data)
+
+    def close(self) -> dict[str, Any]:
+        with self._file:
+            return {"bytes": self._file.tell(), "sha256": self._digest.hexdigest()}
+
+
+def _content(
+    folder: Path,
+    store: str,
+    version: VersionRow,
+    blocks: Iterable[Block],
+    progress: Report | None,
+) -> Manifest:
+    total = version.rows or 0
+    bits = version.precision is Precision.BIT
+    width = version.precision.nbytes(version.dim) if bits else version.dim
+    vectors = _Array(
+        folder / VECTORS, (total, width), np.uint8 if bits else np.dtype(str(version.precision))
+    )
+    norms = _Array(folder / NORMS, (total,), np.float64)
+    files: dict[str, Any] = {}
+    keys: list[pa.Array] = []
+    checksum = Checksum()
+    zeros, largest, done = 0, 0.0, 0
+    schema = pa.schema([(each.name, STORED[each.type]) for each in version.attributes])
+    with ExitStack() as stack:
+        columns = None
+        if version.attributes:
+            columns = stack.enter_context(pa.ipc.new_file(folder / ATTRIBUTES, schema))
+        for block in blocks:
+            vectors.append(block.vectors)
+            size = _norms(block.vectors, version)
+            norms.append(size)
+            zeros += int((size == 0).sum())
+            largest = max(largest, float(size.max()))
+            keys.append(block.ids)
+            checksum.update(block.ids, block.vectors)
+            if columns is not None:
+                columns.write(pa.record_batch(block.columns, schema=schema))
+            done += len(block.vectors)
+            if progress:
+                progress(Progress("rows", done, total))
+    if done != total or str(checksum) != version.checksum:
+        raise LoadFailed(
+            f"{version.ref} arrived with {done:,} rows and checksum {checksum}, but it has"
+            f" {total:,} and {version.checksum}: was its table altered on the server?"
+        )
+    files |= {VECTORS: vectors.close(), NORMS: norms.close()}
+    how = _ids(folder, keys, version)
+    for name in (IDS[version.id_type], ids.FILE, ATTRIBUTES):
+        if (folder / name).exists():
+            files[name] = described(folder / name)
+    for name in files:
+        synced(folder / name)
+    if version.metric is not Metric.COSINE:
+        zeros = 0
+    return Manifest(store, version, how, zeros, largest, {"kind": "none", "why": ""}, files)
+
+
+def _norms(vectors: NDArray[Any], version: VersionRow) -> Array64:
+    if version.precision is Precision.BIT:
+        return set_bits(vectors)
+    return lengths(vectors.astype(np.float32, copy=False))
+
+
+def _ids(folder: Path, keys: list[pa.Array], version: VersionRow) -> dict[str, Any]:
+    if version.id_type is IdType.BIGINT:
+        values = pa.concat_arrays(keys) if keys else pa.array([], pa.int64())
+        np.save(folder / IDS[version.id_type], np.asarray(values))
+    else:
+        # 64-bit offsets: a hundred million ids of 30 bytes do not fit in 32.
+        texts = [each.cast(pa.large_string()) for each in keys]
+        values = pa.concat_arrays(texts) if texts else pa.array([], pa.large_string())
+        batch = pa.record_batch([values], ["id"])
+        with pa.ipc.new_file(folder / IDS[version.id_type], batch.schema) as file:
+            file.write(batch)
+    return ids.build(values, folder / ids.FILE)
