@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
             hand.nearest(query)
 
     seconds = interleaved(
-        3,
+        2,
         lambda: timed(by),
         lambda: timed(one_by_one),
         lambda: timed(lambda: data.version.nearest(queries, 10)),

@@ -83,6 +83,6 @@ class Bench:
         queries = base[rng.integers(0, rows, 1000)] + 0.3 * noise
         asked = [rng.choice(rows, min(rows, 1000), replace=False).tolist() for _ in range(50)]
         table = self.store.create_table(name)
-        seconds = timed(lambda: table.load(base, ids=ids, promote=True))
+        seconds = timed(lambda: table.load(base, ids=ids, index="hnsw", promote=True))
         true = true_neighbours(queries[:200], base, 10)
         return Loaded(table, self.store[f"{name}@1"], ids, base, queries, true, asked, seconds)

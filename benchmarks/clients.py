@@ -38,7 +38,7 @@ def run(bench: Bench) -> None:
     def hand() -> float:
         return _clients(_by_hand, url, data.relation, queries, seconds)
 
-    rates = interleaved(3, lambda: _pgbench(url, script, seconds), hand, ours)
+    rates = interleaved(2, lambda: _pgbench(url, script, seconds), hand, ours)
     names = "pgbench", "psycopg by hand", "embstore"
     bench.report.table(
         f"{CLIENTS} clients at once on {len(data.base):,} x 64, {seconds:g} s each",

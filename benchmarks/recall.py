@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from embstore import Version
 
 from . import by_hand
 from .bench import Bench
@@ -58,14 +59,16 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
 
     table = bench.store.create_table("curve")
     try:
-        version = table.load(base, ids=ids, promote=True)
+        version = table.load(base, ids=ids, index="hnsw", promote=True)
         hand = by_hand.Queries(bench.store.url, "emb.curve_v1", 100)
         for ef in EF:
             hand.tune(ef)
             yield point("by hand", ef, lambda query: [row[0] for row in hand.nearest(query)])
         hand.connection.close()
-        for name, how in _ways(version):
-            yield point("embstore", name, partial(_ids, version, how))
+        for ef in EF:
+            yield point("embstore", ef, partial(_ids, version, search={"ef_search": ef}))
+        yield point("embstore, by default", "", partial(_ids, version))
+        yield point("embstore, exact", "", partial(_ids, version, exact=True))
     finally:
         bench.store.drop_table("curve")
     for make in CURVES if bench.peers else []:
@@ -82,22 +85,16 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
         peer.close()
 
 
-def _ids(version: Any, how: dict[str, Any], query: Array) -> Any:
+def _ids(version: Version, query: Array, **how: Any) -> Any:
     return version.nearest(query, 10, **how).ids[0]
-
-
-def _ways(version: Any) -> Iterable[tuple[object, dict[str, Any]]]:
-    if "ef_search" in inspect.signature(version.nearest).parameters:
-        yield from ((ef, {"ef_search": ef}) for ef in EF)
-    yield "by default", {}
-    yield "exact", {"exact": True}
 
 
 def _draw(axes: Any, name: str, points: list[Point]) -> None:
     for system in dict.fromkeys(point[0] for point in points):
         own = sorted(point[2:] for point in points if point[0] == system)
         width = 2.5 if system == "embstore" else 1.2
-        axes.plot(*zip(*own, strict=True), marker="o", linewidth=width, label=system)
+        marker = "o" if len(own) > 1 else "*"
+        axes.plot(*zip(*own, strict=True), marker=marker, linewidth=width, label=system)
     axes.set_yscale("log")
     axes.set_title(name)
     axes.set_xlabel("recall@10")

@@ -19,6 +19,7 @@ from . import (
     nearest,
     promote,
     psql,
+    replica,
     show,
 )
 
@@ -33,7 +34,21 @@ def group() -> None:
     """
 
 
-MODULES = (admin, load, formats, show, promote, nearest, lookup, index, drop, migrate, psql, demo)
+MODULES = (
+    admin,
+    load,
+    formats,
+    show,
+    promote,
+    nearest,
+    lookup,
+    index,
+    replica,
+    drop,
+    migrate,
+    psql,
+    demo,
+)
 for module in MODULES:
     for command in module.COMMANDS:
         group.add_command(command)

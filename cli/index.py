@@ -101,11 +101,12 @@ def index(
         return
     if drop is not None:
         print(f"dropped {drop}")
+    elif asked and version.indexes:
+        made = version.indexes[0]
+        print(f"{version.ref}: index {made}")
+        print(f"{made.name}, {output.size(made.bytes)}, built in {made.seconds or 0:.1f} s")
     elif asked:
-        made = version.indexes[0] if version.indexes else None
-        print(f"{version.ref}: index {made or 'none'}")
-        if made is not None and made.seconds is not None:
-            print(f"{made.name} built in {made.seconds:.1f} s, {output.size(made.bytes)}")
+        print(f"{version.ref}: no index")
     else:
         listing(records(version.indexes, lost, False), version.ref)
 

@@ -33,7 +33,7 @@ def lookup(
 ) -> None:
     """Print the vectors of IDs in REF, in their order."""
     with options.open_store(url) as store:
-        reads = options.readable(store, ref)
+        reads = store.readable(ref)
         found = reads.lookup(options.parse_ids(reads, ids), missing, show=show)
     records = []
     for row, key in enumerate(found.ids):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     "--file", "file", metavar="F", help="Query vectors: .npy, or any file that load takes."
 )
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many neighbours.")
+@options.where
+@click.option("--max-distance", type=float, metavar="D", help="Leave out what is farther.")
+@click.option(
+    "--per-group", metavar="NAME", help="Limit neighbours with one value of this attribute."
+)
+@click.option(
+    "--group-limit", type=int, default=1, show_default=True, help="How many, with --per-group."
+)
+@click.option(
+    "--offset", type=int, default=0, help="Leave out so many of the nearest: the next page."
+)
 @click.option("--exact", is_flag=True, help="Compare with every row instead of using the index.")
 @options.show
 @options.url
@@ -30,24 +42,29 @@ def nearest(
     ids: tuple[str, ...],
     vector: str | None,
     file: str | None,
-    k: int,
-    exact: bool,
+    where: tuple[str, ...],
     show: tuple[str, ...],
     url: str | None,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Print the k nearest neighbours in REF of stored ids or of vectors, best first."""
     if sum((bool(ids), vector is not None, file is not None)) != 1:
         raise click.UsageError("give one of --id, --vector and --file")
     keys, queries = ([], None) if ids else _queries(vector, file)
     with options.open_store(url) as store:
-        reads = options.readable(store, ref)
+        reads = store.readable(ref)
+        if where:
+            how["where"] = reads.conditions(where)
         if ids:
             keys = list(options.parse_ids(reads, ids))
-            found = reads.similar(keys, k, exact=exact, show=show)
+            found = reads.similar(keys, show=show, **how)
         else:
-            found = reads.nearest(queries, k, exact=exact, show=show)
+            found = reads.nearest(queries, show=show, **how)
     output.rows(_records(keys, found), as_json)
+    if found.short.any() and not as_json:
+        least = int(found.counts.min())
+        print(f"embstore: no more than {least} can be an answer", file=sys.stderr)
 
 
 def _queries(vector: str | None, file: str | None) -> tuple[list[Any], Any]:
@@ -76,7 +93,7 @@ def _records(keys: list[Any], found: Neighbors) -> list[dict[str, Any]]:
         }
         | {name: column[row, place] for name, column in found.attributes.items()}
         for row, key in enumerate(keys)
-        for place in range(found.ids.shape[1])
+        for place in range(found.counts[row])
     ]
 
 

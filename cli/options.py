@@ -67,17 +67,22 @@ def wanted(**given: Any) -> dict[str, Any]:
     return asked
 
 
+def where(function: F) -> F:
+    """``--where 'year>=2000'``."""
+    return click.option(
+        "--where",
+        multiple=True,
+        metavar="CONDITION",
+        help="Only rows with 'year>=2000', 'language in en,fr', 'author is null', ...; may be"
+        " repeated, and all must hold.",
+    )(function)
+
+
 def open_store(url: str | None) -> Store:
     """Connect as ``embstore.connect`` does."""
     import embstore
 
     return embstore.connect(url)
-
-
-def readable(store: Store, ref: str) -> Reads:
-    """Return what a reference reads: a table for ``items``, a version for ``items@7``."""
-    table, at, selector = ref.partition("@")
-    return store[ref] if at and selector != "live" else store.table(table)
 
 
 def parse_ids(reads: Reads, ids: tuple[str, ...]) -> list[int] | list[str]:

@@ -17,10 +17,13 @@ from .errors import (
     LoadFailed,
     MissingPackage,
     NotFound,
+    ReplicaDamaged,
     SchemaMismatch,
     ServerFailed,
 )
 from .readers.query import Query
+from .replica.follow import Follower, follow
+from .replica.replica import Replica, open_replica
 from .store import Store, connect
 from .table import Table
 from .types import Features, Index, Neighbors
@@ -35,6 +38,7 @@ __all__ = [
     "DuplicateId",
     "EmbstoreError",
     "Features",
+    "Follower",
     "Index",
     "InvalidName",
     "InvalidQuery",
@@ -43,10 +47,14 @@ __all__ = [
     "Neighbors",
     "NotFound",
     "Query",
+    "Replica",
+    "ReplicaDamaged",
     "SchemaMismatch",
     "ServerFailed",
     "Store",
     "Table",
     "Version",
     "connect",
+    "follow",
+    "open_replica",
 ]

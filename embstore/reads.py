@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from .catalog import VersionRow
 from .errors import InvalidQuery
 from .io import complete
 from .query.filter import columns_of
 from .query.lookup import lookup
 from .query.nearest import Ask, How, nearest, similar
-from .query.target import Target, current
+from .query.target import Target, pinned
+from .query.where import Condition, parse
 from .types import Features, IdType, Neighbors, Vectors
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Reads(ABC):
         per_group: str | None = None,
         group_limit: int = 1,
         offset: int = 0,
+        exclude: object = None,
         exact: bool = False,
         search: Mapping[str, int] | None = None,
         show: Sequence[str] = (),
@@ -74,6 +75,8 @@ class Reads(ABC):
             a missing value is no group.
         offset : int
             Leave out that many of the nearest: the next page of the same list.
+        exclude : sequence of q sequences of ids
+            What each query leaves out, such as items that a user has seen; k is still filled.
         exact : bool
             Compare with every row instead of using the ANN index. So is every k above 1000, and
             what a filter lets through when that is little.
@@ -101,6 +104,7 @@ class Reads(ABC):
             per_group=per_group,
             group_limit=group_limit,
             offset=offset,
+            exclude=exclude,
             exact=exact,
             search=search,
             show=show,
@@ -155,14 +159,27 @@ class Reads(ABC):
 
         ``v.nearest(query, where=(v.columns.year >= 2000) & v.columns.title.like("A%"))``
         """
-        target = self._target()
-        if target.row is None:
-            target = Target.of_version(complete(self._live_row(target)))
-        return columns_of(target)
+        return columns_of(complete(self._pinned()))
 
-    async def _live_row(self, target: Target) -> VersionRow:
+    def conditions(self, typed: Sequence[str]) -> tuple[Condition, ...]:
+        """Read conditions as they are typed in a shell, for ``where=``.
+
+        ``year>=2000``, ``language in en,fr``, ``author is null``; all of them must hold.
+
+        Raises
+        ------
+        InvalidQuery
+            Naming the attribute, operator or value that cannot be.
+        """
+        target = complete(self._pinned())
+        return parse(typed, target.columns, target.ref)
+
+    async def _pinned(self) -> Target:
+        target = self._target()
+        if target.row is not None:
+            return target
         async with self._store.lender.io() as io:
-            return await current(io, target)
+            return await pinned(io, target)
 
     def embedding_matrix(
         self, vocabulary: Sequence[Any], missing: str = "zero", *, scale: float = 0.0, seed: int = 0

@@ -240,7 +240,11 @@ def _connected(url: str | None, default: str | None, home: str | None) -> Store:
 
 
 def _versions(store: Store, tables: Mapping[Any, str]) -> dict[Any, Version]:
-    return {column: store[ref] for column, ref in tables.items()}
+    """Return the version of each column's table, all as they are at one moment."""
+    found = store.features({ref: [] for ref in tables.values()}).versions
+    return {
+        column: store[f"{ref.partition('@')[0]}@{found[ref]}"] for column, ref in tables.items()
+    }
 
 
 def _column(frame: Any, name: Any) -> Any:

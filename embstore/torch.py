@@ -33,7 +33,7 @@ def pretrained(
 
     Parameters
     ----------
-    source : Version or Table
+    source : Version, Replica or Table
         Of a table, the version that is live now.
     vocabulary : sequence of n ids
     freeze : bool

@@ -5,7 +5,7 @@ pgvector takes more dims of: ``embedding::halfvec(d)``, or ``binary_quantize(emb
 Such a one gives candidates, which a query ranks by the full vectors.
 """
 
-from .build import build, check, decide, expression, watched
+from .build import check, expression
 from .choose import Wanted
 
-__all__ = ["Wanted", "build", "check", "decide", "expression", "watched"]
+__all__ = ["Wanted", "check", "expression"]

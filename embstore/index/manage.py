@@ -19,7 +19,7 @@ from ..errors import DatabaseFailed, InvalidQuery, NotFound
 from ..relations import SCHEMA, version_name
 from ..release import live
 from ..types import Index, Progress
-from . import build
+from .build import build, check, decide, watched
 from .choose import Wanted
 
 # How long to wait for queries that are reading; then the old index stays, and is said to.
@@ -38,9 +38,9 @@ def create(
 ) -> Index | None:
     """Build an index of a version; see ``Version.create_index``."""
     with _alone(connect, ref) as (connection, row):
-        build.check(connection, wanted, row.dim, row.metric, row.precision, row.ref)
+        check(connection, wanted, row.dim, row.metric, row.precision, row.ref)
         rows = row.rows or 0
-        chosen = build.decide(connection, engine, row, wanted, rows)
+        chosen = decide(connection, engine, row, wanted, rows)
         if isinstance(chosen, str):
             if not replace:
                 raise InvalidQuery(f"{row.ref} gets no further index: {chosen}")
@@ -52,10 +52,10 @@ def create(
         with (
             translated(f"indexing {row.ref}"),
             connection.transaction(),
-            build.watched(connection, connect, progress) if progress else nullcontext(),
+            watched(connection, connect, progress) if progress else nullcontext(),
         ):
             live.act_as_loader(connection, engine)
-            built, warning = build.build(connection, engine, row, chosen, rows)
+            built, warning = build(connection, engine, row, chosen, rows)
             _record(connection, row, (built, *row.indexes))
         if warning:
             warn(warning)

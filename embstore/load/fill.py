@@ -15,7 +15,7 @@ from psycopg import sql
 from ..catalog import VersionRow
 from ..connection import Connection, Engine
 from ..errors import BadInput, LoadFailed
-from ..index import build, decide, watched
+from ..index.build import build, decide, watched
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.sieve import ROW, row_numbers
 from ..relations import staged_table, version_name, version_table

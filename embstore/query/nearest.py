@@ -13,6 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import sql
 
@@ -26,12 +27,13 @@ from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
 from . import filter as filters
 from .filter import Filter
 from .lookup import as_objects, unpacked_ids, vectors_of
-from .shape import Cut, Found, cut, joined, neighbors
+from .shape import Cut, Found, Without, cut, joined, neighbors
 from .statement import Scan, search
 from .target import (
     Target,
     check_columns,
     check_ids,
+    check_lists,
     failed,
     id_array,
     pinned,
@@ -58,6 +60,7 @@ class How(TypedDict, total=False):
     per_group: str | None
     group_limit: int
     offset: int
+    exclude: object
     exact: bool
     search: Mapping[str, int] | None
     show: Sequence[str]
@@ -71,6 +74,7 @@ class Ask:
     cut: Cut
     where: object = None
     unsafe_where: object = None
+    exclude: object = None
     exact: bool = False
     search: Mapping[str, int] = field(default_factory=dict)
     show: Sequence[str] = ()
@@ -101,6 +105,7 @@ class Ask:
             self.cut.plain
             and self.where is None
             and self.unsafe_where is None
+            and self.exclude is None
             and not self.search
             and not self.exact
         )
@@ -140,7 +145,7 @@ async def similar(lender: Lender, target: Target, ids: object, ask: Ask) -> Neig
                 f"id {asked[int(directed.argmin())].as_py()!r} of {target.ref} is a zero vector: it"
                 " has no direction to compare by cosine"
             )
-        return await _search(lender, io, target, vectors, ask, own=id_array(asked))
+        return await _search(lender, io, target, vectors, ask, asked)
 
 
 def check_queries(queries: object, target: Target) -> Vectors:
@@ -306,23 +311,25 @@ async def _search(
     target: Target,
     vectors: Vectors,
     ask: Ask,
-    own: NDArray[Any] | None = None,
+    own: pa.Array | None = None,
 ) -> Neighbors:
-    """Answer any number of queries about one version; ``own`` are ids to leave out."""
+    """Answer any number of queries about one version; ``own`` are their own ids, left out."""
     chosen = filters.made(ask.where, ask.unsafe_where, target)
     show = await check_columns(io, target, ask.show)
     grouped = () if ask.cut.group is None else await check_columns(io, target, (ask.cut.group,))
-    wanted = ask.cut.wanted + (own is not None)
+    without = left_out(ask.exclude, own, len(vectors), target)
+    wanted = ask.cut.wanted + without.most
     scan = await _scan(io, target, ask, chosen, wanted)
     plan = _Plan(target, ask.cut, scan, wanted, chosen, tuple(dict.fromkeys((*show, *grouped))))
     starts = range(0, len(vectors), BLOCK)
     done: list[int] = []
 
     async def block(io: Io, at: int) -> Found:
-        mine = None if own is None else own[at : at + BLOCK]
-        found = await _block(io, lender.engine, plan, vectors[at : at + BLOCK], mine)
+        queries = vectors[at : at + BLOCK]
+        out = without.of(at, at + len(queries))
+        found = await _block(io, lender.engine, plan, queries, out)
         found.places += at
-        done.append(len(vectors[at : at + BLOCK]))
+        done.append(len(queries))
         if ask.progress:
             ask.progress(sum(done), len(vectors))
         return found
@@ -342,6 +349,16 @@ async def _search(
     return neighbors(
         whole, len(vectors), ask.cut, target.metric, target.id_type, target.row.version, show
     )
+
+
+def left_out(exclude: object, own: pa.Array | None, queries: int, target: Target) -> Without:
+    """Return what each query leaves out: what the call excludes, and the query's own id."""
+    lists = [] if exclude is None else [check_lists(exclude, queries, target)]
+    if own is not None:
+        lists.append(Without(own, np.arange(queries + 1)))
+    if not lists:
+        return Without(check_ids([], target), np.zeros(queries + 1, np.int64))
+    return lists[0] if len(lists) == 1 else lists[0].and_also(lists[1])
 
 
 async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
@@ -374,9 +391,7 @@ async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted:
     return Scan(index, _settings(index, least, ask.search))
 
 
-async def _block(
-    io: Io, engine: Engine, plan: _Plan, vectors: Vectors, own: NDArray[Any] | None
-) -> Found:
+async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without: Without) -> Found:
     """Answer the queries of one statement."""
     assert plan.target.row is not None
     wanted, total = plan.wanted, plan.target.row.rows or 0
@@ -392,12 +407,10 @@ async def _block(
             more.places = again[more.places]
             found = joined([found.take(~short[found.places]), more])
         raw = found.counts(len(vectors))
-        answer = found.take(~np.isnan(found.distances))
-        if own is not None:
-            answer = answer.take(answer.ids != own[answer.places])
+        answer = found.take(~np.isnan(found.distances) & without.keeps(found))
         answer = cut(answer, plan.cut)
         lacking = (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
-        if plan.cut.group is None or not lacking.any():
+        if plan.cut.group is None or wanted >= total or not lacking.any():
             return answer
         wanted = min(4 * wanted, total)
 

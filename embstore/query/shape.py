@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InvalidQuery
@@ -95,6 +96,51 @@ class Found:
     def counts(self, queries: int) -> Array:
         """How many rows each query has (queries,)."""
         return np.bincount(self.places, minlength=queries)
+
+
+@dataclass(frozen=True)
+class Without:
+    """Ids that each query leaves out of its answer.
+
+    Attributes
+    ----------
+    ids : array (n,), int64 or string
+    starts : array (queries + 1,) of int
+        Those of query i are ids[starts[i]:starts[i + 1]].
+    """
+
+    ids: pa.Array
+    starts: Array
+
+    @property
+    def most(self) -> int:
+        """How many a query leaves out at most."""
+        return int(np.diff(self.starts).max(initial=0))
+
+    def of(self, first: int, last: int) -> Without:
+        """Return those of some queries."""
+        starts = self.starts[first : last + 1]
+        return Without(self.ids[starts[0] : starts[-1]], starts - starts[0])
+
+    def and_also(self, other: Without) -> Without:
+        """Return what either leaves out."""
+        lengths = np.stack([np.diff(self.starts), np.diff(other.starts)], axis=1)
+        places = np.repeat(np.tile(np.arange(len(lengths)), 2), lengths.T.ravel())
+        ids = pa.concat_arrays([self.ids, other.ids]).take(np.argsort(places, kind="stable"))
+        return Without(ids, np.concatenate([[0], np.cumsum(lengths.sum(axis=1))]))
+
+    def keeps(self, found: Found) -> Array:
+        """Return which rows are not left out."""
+        if not len(self.ids) or not len(found.ids):
+            return np.ones(len(found.ids), bool)
+        known = self.ids.unique()
+        places = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        out = np.sort(places * len(known) + pc.index_in(self.ids, value_set=known).to_numpy())
+        codes = pc.index_in(pa.array(found.ids, known.type), value_set=known)
+        asked = found.places * len(known) + codes.fill_null(0).to_numpy()
+        at = np.minimum(np.searchsorted(out, asked), len(out) - 1)
+        hit = (out[at] == asked) & pc.is_valid(codes).to_numpy(zero_copy_only=False)
+        return np.asarray(~hit)
 
 
 def joined(parts: list[Found]) -> Found:

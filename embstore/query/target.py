@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.types.numeric import Int8
@@ -21,6 +22,7 @@ from ..errors import DatabaseFailed, EmbstoreError, InvalidQuery, NotFound
 from ..io import Io
 from ..relations import SCHEMA, version_name
 from ..types import IdType, Metric, Precision
+from .shape import Without
 
 
 @dataclass(eq=False)
@@ -231,6 +233,33 @@ def id_array(ids: pa.Array) -> NDArray[Any]:
 def column(name: str) -> sql.Identifier:
     """Return a column in SQL that has parameters: a percent sign would begin one."""
     return sql.Identifier(name.replace("%", "%%"))
+
+
+def check_lists(given: object, queries: int, target: Target) -> Without:
+    """Return the ids that each query leaves out.
+
+    Parameters
+    ----------
+    given : sequence of ``queries`` sequences of ids (None for none), or an Arrow list array
+
+    Raises
+    ------
+    InvalidQuery
+    """
+    if isinstance(given, pa.ChunkedArray):
+        given = given.combine_chunks()
+    if isinstance(given, pa.ListArray | pa.LargeListArray):
+        lengths = pc.list_value_length(given).fill_null(0).to_numpy()
+        ids = check_ids(given.flatten(), target)
+    elif isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+        raise InvalidQuery("exclude is a sequence that holds the ids to leave out of each query")
+    else:
+        lists = [check_ids([] if each is None else each, target) for each in given]  # type: ignore[attr-defined]
+        lengths = np.array([len(each) for each in lists], np.int64)
+        ids = pa.concat_arrays(lists) if lists else check_ids([], target)
+    if len(lengths) != queries:
+        raise InvalidQuery(f"exclude has {len(lengths)} lists for {queries} queries")
+    return Without(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 async def check_columns(io: Io, target: Target, show: Sequence[str]) -> tuple[str, ...]:

@@ -59,4 +59,4 @@ def replicate(
             manifest = Manifest.read(folder)
             if manifest.index["kind"] == "none" and index != "none":
                 add_index(folder, manifest, index, progress)
-    return Replica(folder, Manifest.read(folder))
+        return Replica(folder, Manifest.read(folder))

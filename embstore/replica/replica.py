@@ -18,8 +18,9 @@ from ..errors import EmbstoreError, InvalidQuery, MissingPackage
 from ..io import Io, complete
 from ..query.lookup import MISSING
 from ..query.nearest import Ask, How, check_queries
+from ..query.nearest import _ordinary as ordinary
 from ..query.shape import Found, cut, neighbors
-from ..query.target import Target, check_columns, check_ids
+from ..query.target import Target, check_columns, check_ids, check_lists
 from ..query.where import Condition, conditions
 from ..reads import Reads
 from ..types import Features, IdType, Metric, Neighbors, Precision, Vectors
@@ -223,6 +224,7 @@ class Replica(Reads):
         per_group: str | None = None,
         group_limit: int = 1,
         offset: int = 0,
+        exclude: object = None,
         exact: bool = False,
         search: Mapping[str, int] | None = None,
         show: Sequence[str] = (),
@@ -232,6 +234,14 @@ class Replica(Reads):
 
         ``where`` is a mapping; the replica has no SQL. Distances are computed in float64.
         """
+        if (
+            not (exact or offset or show or group_limit != 1)
+            and all(each is None for each in (where, unsafe_where, max_distance, per_group))
+            and search is None
+            and progress is None
+            and (found := self._at_once(queries, k)) is not None
+        ):
+            return found
         ask = Ask.of(
             k,
             where=where,
@@ -240,12 +250,40 @@ class Replica(Reads):
             per_group=per_group,
             group_limit=group_limit,
             offset=offset,
+            exclude=exclude,
             exact=exact,
             search=search,
             show=show,
             progress=progress,
         )
         return self._search(check_queries(queries, self._read), ask)
+
+    def _at_once(self, queries: object, k: object) -> Neighbors | None:
+        """Answer one ordinary query in few steps, as almost all can be; None when it takes more."""
+        if self._graph is None or self._manifest.zeros or type(k) is not int:
+            return None
+        query = ordinary(queries, self._read)
+        if query is None or not 1 <= k <= min(approximate.SEARCH_BREADTH // 2, self.rows):
+            return None
+        prepared = self._rows.prepare(query[None])
+        near = self._graph.search(prepared, min(self.rows, k + k // 4 + 2), 0)[0]
+        if near[-1] < 0:
+            return None
+        distances = self._rows.near(prepared[0], near)
+        order = distances.argsort()
+        distances = distances[order]
+        if (distances[1:] == distances[:-1]).any():
+            return None  # a tie
+        distances = distances[None, :k]
+        return Neighbors(
+            self._ids.at(near[order][None, :k]),
+            self.metric.score(distances),
+            distances,
+            {},
+            self._row.version,
+            np.array((k,)),
+            k,
+        )
 
     def similar(self, ids: object, k: int = 10, **how: Unpack[How]) -> Neighbors:
         """Return the k nearest neighbours of each stored id, the id itself left out."""
@@ -311,16 +349,22 @@ class Replica(Reads):
             raise InvalidQuery(f"a query holds a number beyond float16, which {self.ref} holds")
         among = self._among(ask)
         total = self.rows if among is None else int(among.sum())
-        wanted = ask.cut.wanted + (own is not None)
+        without = None
+        if ask.exclude is not None:
+            without = check_lists(ask.exclude, len(vectors), self._read)
+        wanted = ask.cut.wanted + (own is not None) + (without.most if without else 0)
         if grouped:
             wanted *= 4
         while True:
             near, distances = self._near(queries, min(wanted, total), ask, among, total)
             if ask.progress:
                 ask.progress(len(queries), len(queries))
-            if ask.cut.plain and own is None:
+            if ask.cut.plain and own is None and without is None:
                 return self._plain(near, distances, ask, show)
-            found = cut(self._found(near, distances, own, (*show, *grouped)), ask.cut)
+            found = self._found(near, distances, own, (*show, *grouped))
+            if without is not None:
+                found = found.take(without.keeps(found))
+            found = cut(found, ask.cut)
             short = (found.counts(len(vectors)) < ask.cut.k).any()
             if not (grouped and short and wanted < total):
                 break

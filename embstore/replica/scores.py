@@ -6,6 +6,7 @@ cosine, the inner product, q.v - v.v/2 for l2, minus the Hamming distance, the J
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,9 +60,11 @@ class Rows:
             return np.packbits(queries != 0, axis=1)
         if self.precision is Precision.FLOAT16:  # as the server casts them
             queries = queries.astype(np.float16).astype(np.float32)
-        if self.metric is Metric.COSINE:
-            return (queries / lengths(queries)[:, None]).astype(np.float32)
-        return queries
+        if self.metric is not Metric.COSINE:
+            return queries
+        if len(queries) == 1 and 1e-30 < (square := float(queries[0] @ queries[0])) < 1e30:
+            return queries * np.float32(1 / math.sqrt(square))
+        return (queries / lengths(queries)[:, None]).astype(np.float32)
 
     def floats(self, part: Part) -> Array32:
         """Return rows as float32; of bits 0 and 1."""
@@ -129,6 +132,19 @@ class Rows:
                 part = slice(at, at + step), slice(left, left + width)
                 found[part] = distance(queries[part[0]], rows[part])
         return found
+
+    def near(self, query: Array32, rows: NDArray[np.int64]) -> Array64:
+        """Return the distances (m,) of one prepared query to rows (m,), as ``distances`` does."""
+        near = self.vectors.take(rows, axis=0).astype(np.float64)
+        own = query.astype(np.float64)
+        if self.metric is Metric.L2:
+            near -= own
+            return np.asarray(np.sqrt(np.einsum("md,md->m", near, near)))
+        products: Array64 = near @ own
+        if self.metric is Metric.IP:
+            return -products
+        products /= self.norms.take(rows) * math.sqrt(own @ own)
+        return np.asarray(1 - products.clip(-1, 1))
 
     def _float_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         near = np.take(self.vectors, rows, axis=0).astype(np.float64)

@@ -69,6 +69,12 @@ def test_arrays(loaded: Store, values: Any) -> None:
     )
 
 
+def test_two_columns_of_one_table(loaded: Store) -> None:
+    frame = pd.DataFrame({"now": [7, 3], "before": [3, 4]})
+    found = EmbeddingFeatures(loaded, {"now": "items", "before": "items@1"}).fit_transform(frame)
+    np.testing.assert_array_equal(found, np.hstack([ITEMS[[7, 3]], ITEMS[[3, 4]]]))
+
+
 def test_the_version_of_the_fit_stays(loaded: Store) -> None:
     features = EmbeddingFeatures(loaded, {"item": "items"}).fit(FRAME)
     loaded.table("items").load(clusters(50, 6, seed=2), ids=range(50), promote=True)

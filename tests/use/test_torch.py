@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ def version(store: Store) -> Version:
     return table.load(VECTORS, ids=[f"w{i}" for i in range(30)], promote=True)
 
 
-def test_rows_are_the_vocabularys(store: Store, version: Version) -> None:
-    for source in (version, store.table("words")):
+def test_rows_are_the_vocabularys(store: Store, version: Version, tmp_path: Path) -> None:
+    for source in (version, store.table("words"), version.replica(tmp_path, index="none")):
         layer = pretrained(source, VOCABULARY)
         assert type(layer) is torch.nn.Embedding
         assert not layer.weight.requires_grad
