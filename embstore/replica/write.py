@@ -25,7 +25,7 @@ from ..query.stream import Block
 from ..types import IdType, Metric, Precision, Progress
 from . import approximate, ids
 from .folder import aside, remove, unwritable
-from .manifest import Manifest, described, synced
+from .manifest import Manifest, damaged, described, synced
 from .scores import Array64, Rows, lengths, set_bits
 
 VECTORS, NORMS, ATTRIBUTES = "vectors.npy", "norms.npy", "attributes.arrow"
@@ -126,8 +126,16 @@ def opened_rows(folder: Path, manifest: Manifest) -> Rows:
 
 
 def mapped(path: Path) -> NDArray[Any]:
-    """Map an array read-only, as a plain one: numpy's own memmap is slow to index."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    """Map an array read-only, as a plain one: numpy's own memmap is slow to index.
+
+    Raises
+    ------
+    ReplicaDamaged
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise damaged(path, "it is no array that numpy can map") from error
 
 
 class _Array:
