@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from embstore.load import Progress
 
-_LABEL = {"rows": "rows", "index": "index", "publish": "publishing"}
+_LABEL = {
+    "rows": "rows",
+    "index": "index",
+    "publish": "publishing",
+    "exact": "exact answers",
+    "recall": "recall",
+}
 
 
 @contextmanager
