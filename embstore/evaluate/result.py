@@ -54,7 +54,7 @@ class Evaluation:
     ----------
     ref : str
     index : Index or None
-        What was measured; None where every row is compared.
+        What was measured; None where queries compare every row.
     k : int
     queries : str
         Whose vectors: ``users@3``, a file's name, ``an array``, ``its own vectors``.
