@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from embstore.load import Progress
 
-_LABEL = {"rows": "rows", "users": "users", "index": "index", "publish": "publishing"}
+_LABEL = {
+    "rows": "rows",
+    "users": "users",
+    "index": "index",
+    "publish": "publishing",
+    "recall": "recall",
+}
 
 
 @contextmanager

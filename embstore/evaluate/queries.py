@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def given(
         if isinstance(queries, str | os.PathLike):
             from ..readers import read_queries
 
-            name, vectors = os.path.basename(queries), read_queries(os.fspath(queries))[1]
+            name, vectors = Path(queries).name, read_queries(os.fspath(queries))[1]
         else:
             name, vectors = "an array", queries
         checked = check_queries(vectors, _undimensioned(target))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -20,97 +18,15 @@ from ..query.nearest import BLOCK, MAX_EF_SEARCH, Ask, nearest, similar
 from ..query.target import Target
 from ..types import Index, Precision, Progress
 from .queries import Queries
+from .result import Evaluation, Setting
 from .truth import Truth
 
 # Queries that are timed one by one: the median of so many holds still.
 _TIMED = 100
+# Without an index each query reads the whole version, and finds all.
+_EXACT = 20
 # What is tried of HNSW; pgvector's own default is 40.
 SWEEP = (20, 40, EF_SEARCH, 200, 400, MAX_EF_SEARCH)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What searches with one setting of an index find.
-
-    Attributes
-    ----------
-    search : mapping
-        As ``nearest(search=...)`` takes it: ``ef_search`` or ``probes``; empty where every row is
-        compared.
-    mean, p5, min : float
-        Of the queries' recall: its mean, its 5th percentile, the worst.
-    ms : float
-        Milliseconds of one query, from client to client: the median.
-    """
-
-    search: Mapping[str, int]
-    mean: float
-    p5: float
-    min: float
-    ms: float
-
-    @property
-    def value(self) -> int | None:
-        """Its ``ef_search`` or ``probes``; None where every row is compared."""
-        return next(iter(self.search.values()), None)
-
-    def __str__(self) -> str:
-        name, value = next(iter(self.search.items()), ("exact", None))
-        return name if value is None else f"{name} {value}"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an index finds of the k nearest rows, by its settings.
-
-    Attributes
-    ----------
-    ref : str
-    index : Index or None
-        What was measured; None where every row is compared.
-    k : int
-    queries : str
-        Whose vectors: ``users@3``, a file's name, ``an array``, ``its own vectors``.
-    count, seed : int
-        Of the sample of them.
-    settings : tuple of Setting
-        In ascending order.
-    used : Setting or None
-        The one that queries use; None when it was not among those measured.
-    measured_at : datetime
-    """
-
-    ref: str
-    index: Index | None
-    k: int
-    queries: str
-    count: int
-    seed: int
-    settings: tuple[Setting, ...]
-    used: Setting | None
-    measured_at: datetime
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the catalog keeps it, under ``METRIC`` of the version's metrics."""
-        return {
-            **({} if self.used is None else _figures(self.used)),
-            "k": self.k,
-            "queries": self.queries,
-            "count": self.count,
-            "seed": self.seed,
-            "index": self.index and self.index.name,
-            "measured_at": self.measured_at.isoformat(timespec="seconds"),
-            "settings": [_figures(each) for each in self.settings],
-        }
-
-
-# The trainer may have measured a recall of its own, which this must not replace.
-METRIC = "index_recall"
-
-
-def _figures(setting: Setting) -> dict[str, Any]:
-    figures = dataclasses.asdict(setting)
-    return {**figures.pop("search"), **figures}
 
 
 def searched(index: Index, value: int, k: int) -> dict[str, int]:
@@ -120,8 +36,9 @@ def searched(index: Index, value: int, k: int) -> dict[str, int]:
     at, the more are ranked.
     """
     search = {**index.search, knob(index): value}
-    if index.kind == "hnsw" and index.precision is Precision.BIT and "oversample" in search:
-        search["oversample"] = max(1, math.ceil(value / k)) if search["oversample"] > 1 else 1
+    rounded = search["oversample"] > 1
+    if index.kind == "hnsw" and index.precision is Precision.BIT and rounded:
+        search["oversample"] = max(2, math.ceil(value / k))
     return search
 
 
@@ -130,7 +47,7 @@ def knob(index: Index) -> str:
     return "ef_search" if index.kind == "hnsw" else "probes"
 
 
-def sweep(index: Index | None, k: int, asked: Iterable[int] | None = None) -> list[int | None]:
+def sweep(index: Index | None, k: int, asked: Iterable[int] | None = None) -> Sequence[int | None]:
     """Return the settings to measure, ascending; those that a search would raise to k, as k.
 
     Raises
@@ -176,27 +93,28 @@ def measure(
     target = Target.of_version(dataclasses.replace(version, indexes=indexes))
     ask = Ask.of(k)
     recalls = []
+    count = len(queries) if indexes else _EXACT
     # Block by block: more would be asked by several connections, of which a load has one.
-    for at in range(0, len(queries), BLOCK):
-        part = slice(at, at + BLOCK)
+    for at in range(0, min(count, len(queries)), BLOCK):
+        part = slice(at, min(count, at + BLOCK))
         if queries.ids is None:
             found = complete(nearest(lender, target, queries.vectors[part], ask))
         else:
-            own = queries.ids.slice(at, BLOCK)
+            own = queries.ids[part]
             found = complete(similar(lender, target, own, ask))
         recalls.append(Truth(truth.distances[part], truth.slack[part]).recall(found.distances))
     recall = np.concatenate(recalls)
     times = []
-    for each in queries.vectors[:_TIMED]:
+    for each in queries.vectors[: min(count, _TIMED)]:
         began = time.perf_counter()
         complete(nearest(lender, target, each, ask))
         times.append(time.perf_counter() - began)
     return Setting(
         search,
-        float(recall.mean()),
-        float(np.percentile(recall, 5)),
-        float(recall.min()),
-        float(np.median(times)) * 1000,
+        round(float(recall.mean()), 6),
+        round(float(np.percentile(recall, 5)), 6),
+        round(float(recall.min()), 6),
+        round(float(np.median(times)) * 1000, 3),
     )
 
 

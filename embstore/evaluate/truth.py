@@ -54,7 +54,7 @@ class Truth:
         wanted = there.sum(axis=1)
         last = np.where(there, self.distances, -np.inf).max(axis=1)
         hits = (found <= (last + self.slack)[:, None]).sum(axis=1)
-        return np.minimum(hits, wanted) / np.maximum(wanted, 1) + (wanted == 0)
+        return np.asarray(np.minimum(hits, wanted) / np.maximum(wanted, 1) + (wanted == 0))
 
 
 def exact(
@@ -140,7 +140,7 @@ def _slack(version: VersionRow, queries: Queries, best: Array64, largest: float)
     """Return the rounding of a sum of dim products in float32, as the server computes it."""
     error = (version.dim + 16) * _UNIT_ROUNDOFF
     if version.metric is Metric.IP:
-        return error * lengths(queries.vectors) * largest
+        return np.asarray(error * largest * lengths(queries.vectors))
     if version.metric is Metric.L2:
-        return error * np.where(np.isfinite(best), best, 0.0).max(axis=1)
+        return np.asarray(error * np.where(np.isfinite(best), best, 0.0).max(axis=1))
     return np.full(len(queries), 0.0 if version.metric is Metric.HAMMING else error)
