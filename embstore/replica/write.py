@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -30,6 +32,8 @@ from .scores import Array64, Rows, lengths, set_bits
 
 VECTORS, NORMS, ATTRIBUTES = "vectors.npy", "norms.npy", "attributes.arrow"
 IDS = {IdType.BIGINT: "ids.npy", IdType.TEXT: "ids.arrow"}
+# Blocks that wait to be written, of a megabyte each.
+_AHEAD = 8
 Report = Callable[[Progress], None]
 
 
@@ -188,8 +192,13 @@ def _content(
         columns = None
         if version.attributes:
             columns = stack.enter_context(pa.ipc.new_file(folder / ATTRIBUTES, schema))
+        # Beside the reading: hashes and writes hold no lock of the interpreter.
+        thread = stack.enter_context(ThreadPoolExecutor(1, "embstore-replica"))
+        waiting: deque[Future[None]] = deque()
         for block in blocks:
-            vectors.append(block.vectors)
+            waiting.append(thread.submit(vectors.append, block.vectors))
+            if len(waiting) > _AHEAD:
+                waiting.popleft().result()
             size = _norms(block.vectors, version)
             norms.append(size)
             zeros += int((size == 0).sum())
@@ -201,6 +210,8 @@ def _content(
             done += len(block.vectors)
             if progress:
                 progress(Progress("rows", done, total))
+        for each in waiting:
+            each.result()
         files = {VECTORS: vectors.described(), NORMS: norms.described()}
     if done != total or str(checksum) != version.checksum:
         raise LoadFailed(
