@@ -19,6 +19,7 @@ from . import (
     nearest,
     promote,
     psql,
+    recall,
     replica,
     show,
 )
@@ -42,6 +43,7 @@ MODULES = (
     promote,
     nearest,
     lookup,
+    recall,
     index,
     replica,
     drop,

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from embstore.load import Progress
 
-_LABEL = {"rows": "rows", "index": "index", "publish": "publishing"}
+_LABEL = {
+    "rows": "rows",
+    "users": "users",
+    "index": "index",
+    "publish": "publishing",
+    "recall": "recall",
+}
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def bar() -> Iterator[Callable[[Progress], None] | None]:
                 tasks[seen.phase] = bars.add_task(_LABEL[seen.phase], total=None, rate="", note="")
             task = tasks[seen.phase]
             speed = next(each.speed for each in bars.tasks if each.id == task)
-            rate = f"{speed:,.0f}/s" if speed and seen.phase == "rows" else ""
+            rate = f"{speed:,.0f}/s" if speed and seen.phase in {"rows", "users"} else ""
             bars.update(task, completed=seen.done, total=seen.total, rate=rate, note=seen.note)
 
         yield report

@@ -21,6 +21,7 @@ from .errors import (
     SchemaMismatch,
     ServerFailed,
 )
+from .evaluate.result import Evaluation
 from .readers.query import Query
 from .replica.follow import Follower, follow
 from .replica.replica import Replica, open_replica
@@ -37,6 +38,7 @@ __all__ = [
     "DimensionMismatch",
     "DuplicateId",
     "EmbstoreError",
+    "Evaluation",
     "Features",
     "Follower",
     "Index",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
@@ -75,6 +75,26 @@ class Lender(Protocol):
         -------
         list, in the order of the items
         """
+
+
+class OneConnection:
+    """A lender of the one connection there is, such as a load's, which sees what nobody else does.
+
+    Ask it at most a block of queries at a time: more begin a transaction of their own.
+    """
+
+    def __init__(self, connection: Connection, engine: Engine) -> None:
+        self._connection, self.engine = connection, engine
+
+    def io(self) -> AbstractAsyncContextManager[Io]:
+        """Lend it."""
+        return lent(nullcontext(self._connection))
+
+    async def each(
+        self, io: Io, work: Callable[[Io, T], Coroutine[Any, Any, R]], items: Sequence[T]
+    ) -> list[R]:
+        """Do ``work`` on each item."""
+        return [await work(io, item) for item in items]
 
 
 class SyncIo(Io):

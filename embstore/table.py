@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import catalog, load
 from .catalog import Move, TableRow
 from .errors import InvalidQuery
+from .evaluate.target import Goal
 from .index import Wanted
 from .query.target import Target
 from .reads import Reads
@@ -108,6 +109,9 @@ class Table(Reads):
         on_bad: str = "reject",
         rejects: str | os.PathLike[str] | None = None,
         index: str | Mapping[str, Any] = "auto",
+        target_recall: float | None = None,
+        queries: object = None,
+        target_k: int = 10,
         connections: int | None = None,
         promote: bool | str = False,
         progress: Callable[[load.Progress], None] | None = None,
@@ -165,6 +169,18 @@ class Table(Reads):
             The ANN index; ``auto`` chooses one by rows and dim, or none for few rows. A mapping has
             ``kind`` and options: ``{"kind": "hnsw", "precision": "float16", "m": 24,
             "ef_construction": 128}``, ``{"kind": "ivfflat", "lists": 200}``.
+        target_recall : float
+            The mean recall that the index is to reach, above 0 and at most 1. Before the version is
+            visible its index is measured, and gets the smallest ``ef_search`` (``probes``) that
+            does; an HNSW index that does not is built again with more links, if its options were
+            not asked for, and dropped if only exact search reaches it. The figures go to the
+            metrics, as those of ``Version.evaluate``.
+        queries : str, path or array of shape (q, dim)
+            What it is measured with, a reference (``"users"``), a file or an array, of which 1000
+            are taken at random. By default the version's own vectors, far from the queries of a
+            recommender.
+        target_k : int
+            How many neighbours are to be found.
         connections : int
             Over how many connections the rows travel; by default one where the server can skip
             the WAL, up to four for a large load where it cannot.
@@ -185,6 +201,17 @@ class Table(Reads):
             Naming the file, the row and the id at fault.
         DuplicateId, InvalidQuery, LoadFailed, NotFound
         """
+        wanted = Wanted.of(index)
+        goal = Goal.of(
+            self._store,
+            self.name,
+            self.metric,
+            self._row.precision or choice(Precision, precision, "precision") or Precision.FLOAT32,
+            target_recall,
+            queries,
+            target_k,
+            wanted,
+        )
         options = load.Options(
             trainer=trainer,
             params=params or {},
@@ -205,7 +232,8 @@ class Table(Reads):
             zero=choice(Zero, zero, "policy for zero vectors"),
             on_bad=on_bad,
             rejects=rejects,
-            index=Wanted.of(index),
+            index=wanted,
+            goal=goal,
             connections=connections,
             alias="live" if promote is True else promote or None,
             progress=progress,

@@ -156,14 +156,16 @@ class Index:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a load or the build of an index is.
+    """How far a load, the build of an index or a measurement is.
 
     Attributes
     ----------
     phase : str
-        ``rows``, then ``index``, then ``publish``.
+        Of a load: ``rows``, then ``index``, then ``publish``; where recall is measured: ``exact``,
+        then ``recall``.
     done, total : int, int or None
-        Rows, or blocks of the index build; total is None where the source does not tell.
+        Rows, blocks of the index build, or settings measured; total is None where the source does
+        not tell.
     note : str
         What is waited for, if anything.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from .release.aliases import Moved, promote
 from .types import Attribute, IdType, Index, Metric, Precision, Progress, Vectors
 
 if TYPE_CHECKING:
+    from .evaluate.result import Evaluation
     from .replica import Replica
     from .store import Store
 
@@ -112,7 +113,7 @@ class Version(Reads):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The training's metrics, as given to the load."""
+        """The training's metrics, as given to the load; and ``index_recall``, as measured last."""
         return dict(self._row.metrics)
 
     @property
@@ -221,6 +222,68 @@ class Version(Reads):
         dropped = drop(self._store.connect_for_load, self._store.engine, self.ref, name)
         self._refresh()
         return dropped
+
+    def evaluate(
+        self,
+        queries: object = None,
+        k: int = 10,
+        *,
+        sample: int | None = 1000,
+        seed: int = 0,
+        search: Sequence[int] | None = None,
+        write: bool = True,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Evaluation:
+        """Measure recall@k: which share of the exact answer the index finds, and how fast.
+
+        Parameters
+        ----------
+        queries : str, path or array of shape (q, dim)
+            The query vectors: a reference (``"users"``, ``"users@3"``), a file or an array. For a
+            recommender's items these are the users' vectors. By default the version's own vectors,
+            each left out of its own answer: for want of better, and under inner product far from
+            what is asked in earnest.
+        k : int
+            1 to 1000.
+        sample : int or None
+            The most queries to take, at random; None takes all, which are then held in memory.
+        seed : int
+            Of that sample: the same seed takes the same queries.
+        search : sequence of int
+            The values of ``ef_search`` (of an IVFFlat index: ``probes``) to measure; by default
+            some from small to large, and the index's own. A value below k is k.
+        write : bool
+            Keep the figures as ``index_recall`` in the version's metrics.
+        progress : callable
+            Called with a ``Progress``, the phases ``exact`` and ``recall``.
+
+        Returns
+        -------
+        Evaluation
+            ``settings``, each with the mean, 5th percentile and minimum of the queries' recall and
+            the median of one query's milliseconds; ``used`` is the one that queries use.
+
+        Raises
+        ------
+        DimensionMismatch, InvalidQuery, NotFound, BadInput
+        DatabaseFailed
+            Also, before any work, when this user may not write and ``write`` asks for it.
+        """
+        from .evaluate.run import run
+
+        found = run(
+            self._store,
+            self.ref,
+            queries,
+            k,
+            sample=sample,
+            seed=seed,
+            search=search,
+            write=write,
+            progress=progress,
+        )
+        self._refresh()
+        return found
 
     def missing_indexes(self) -> list[str]:
         """Return the names of those ``indexes`` that Postgres has not, dropped by hand for one."""

@@ -2,7 +2,7 @@
 
 1. The version is registered as ``loading`` and committed, under a lock that dies with the session.
 2. One transaction creates its table, copies the rows, proves that they arrived, and adds the
-   primary key and the index.
+   primary key and the index. Where a recall is to be reached, another tries the index.
 3. A short one makes it ``ready``, shows it in the live view and, if asked, promotes it.
 
 Whatever ends a load before the third has committed, no query ever sees a part of it; what is left
@@ -61,6 +61,10 @@ def load(
                     )
                 except Repeated as found:
                     raise duplicate(sources, version, options, found) from None
+                if options.goal is not None and done.indexes:
+                    from .aim import aim
+
+                    done = aim(connection, connect, engine, done, options.goal, options)
                 publish(connection, engine, done, options)
         return catalog.resolve(connection, done.ref)
     finally:

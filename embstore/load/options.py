@@ -6,10 +6,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..index import Wanted
 from ..types import IdType, Precision, Progress, Zero
+
+if TYPE_CHECKING:
+    from ..evaluate.target import Goal
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Options:
     id_type: IdType | None = None
     precision: Precision | None = None
     index: Wanted = dataclasses.field(default_factory=Wanted)
+    goal: Goal | None = None
     connections: int | None = None
     zero: Zero = Zero.REJECT
     on_bad: str = "reject"

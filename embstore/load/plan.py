@@ -47,6 +47,8 @@ def plan(
     if options.connections is not None and options.connections < 1:
         raise InvalidQuery(f"connections={options.connections}: a load takes at least one")
     check_index(connection, options.index, opened.dim, table.metric, precision, opened.name)
+    if options.goal is not None:
+        options.goal.check_dim(opened.dim, opened.name)
     own = columns_of(
         pa.schema([each for each in opened.schema if each.name not in {ID, EMBEDDING, ROW}]),
         opened.name,

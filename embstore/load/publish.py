@@ -37,14 +37,15 @@ def publish(connection: Connection, engine: Engine, version: VersionRow, options
         )
         connection.execute(
             "UPDATE embstore.versions SET status = 'ready', rows = %s, bytes = %s, checksum = %s,"
-            " index_kind = %s, indexes = %s, source = %s, ready_at = clock_timestamp()"
-            " WHERE table_name = %s AND version = %s",
+            " index_kind = %s, indexes = %s, metrics = %s, source = %s,"
+            " ready_at = clock_timestamp() WHERE table_name = %s AND version = %s",
             (
                 version.rows,
                 version.bytes,
                 version.checksum,
                 version.index_kind,
                 as_indexes(version.indexes),
+                as_json(version.metrics, "metrics"),
                 as_json(version.source, "source"),
                 version.table_name,
                 version.version,
