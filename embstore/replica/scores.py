@@ -147,7 +147,7 @@ class Rows:
         if self.metric is Metric.IP:
             return -products
         products /= self.norms.take(rows) * math.sqrt(own @ own)
-        return np.asarray(1 - products.clip(-1, 1))
+        return 1 - np.minimum(np.maximum(products, -1, out=products), 1, out=products)
 
     def _float_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         near = np.take(self.vectors, rows, axis=0).astype(np.float64)

@@ -67,6 +67,10 @@ def test_page_runs(pg: Server, database: str, tmp_path: Path, page: str) -> None
     run_page(ROOT / "docs" / page, tmp_path, pg.url(database))
 
 
+def test_replica_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
+    run_page(ROOT / "docs" / "replica.md", tmp_path, pg.url(database))
+
+
 def test_readme_runs(pg: Server, database: str, tmp_path: Path) -> None:
     base = clusters(500, 8)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(base.ravel()), 8)
