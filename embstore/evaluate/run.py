@@ -41,7 +41,7 @@ def run(
     report = progress or (lambda _: None)
     with store.writing() as connection:
         row = catalog.resolve(connection, ref)
-        values = sweep(next(iter(row.indexes), None), k, search)
+        values = sweep(row, k, search)
         if write:
             _check_writable(connection, row)
     with store.reading() as connection:

@@ -142,7 +142,7 @@ def reach(
     while True:
         found, tried = smallest(lender, version, index, queries, truth, goal)
         if found is not None:
-            why = f"{found} finds {found.mean:.4g} of the {goal.k} nearest to {queries}"
+            why = f"recall@{goal.k} of {found.mean:.4g} at {found} with {queries}"
             index = dataclasses.replace(
                 index,
                 search=searched(index, found.value or 0, goal.k),
@@ -156,14 +156,14 @@ def reach(
         better = dataclasses.replace(
             index,
             options=BETTER,
-            why=f"{index.why}; the usual graph finds {best.mean:.4g} at {best}",
+            why=f"{index.why}; the usual graph has recall@{goal.k} of {best.mean:.4g} at {best}",
         )
         bare = dataclasses.replace(version, indexes=())
         with watched(connection, connect, report) if report else nullcontext():
             index, _ = build(connection, engine, bare, better, version.rows or 0)
     why = (
-        f"only exact search reaches recall@{goal.k} of {goal.recall:g}: {index.kind} at {best}"
-        f" finds {best.mean:.4g} with {queries}"
+        f"only exact search reaches recall@{goal.k} of {goal.recall:g}: {index.kind} has"
+        f" {best.mean:.4g} at {best} with {queries}"
     )
     return Reached(None, summary(version, None, queries, goal.k, tried), why)
 
