@@ -48,7 +48,7 @@ class Report:
         """Note a figure beside its goal: at most ``limit``, or at least."""
         goal = Goal(what, measured, limit, at_least)
         self.goals.append(goal)
-        print(f"  goal: {' | '.join(map(str, _cells(goal)))}", flush=True)
+        print(f"  goal: {' | '.join(map(_shown, _cells(goal)))}", flush=True)
 
     def picture(self, name: str, figure: Any, says: str) -> None:
         """Save a matplotlib figure as SVG and show it; ``says`` is for who cannot see it."""

@@ -60,7 +60,7 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
     table = bench.store.create_table("curve")
     try:
         version = table.load(base, ids=ids, index="hnsw", promote=True)
-        hand = by_hand.Queries(bench.store.url, "emb.curve_v1", 100)
+        hand = by_hand.Queries(bench.store.url, f"emb.curve_v{version.number}", 100)
         for ef in EF:
             hand.tune(ef)
             yield point("by hand", ef, lambda query: [row[0] for row in hand.nearest(query)])

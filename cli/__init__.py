@@ -20,6 +20,7 @@ from . import (
     nearest,
     promote,
     psql,
+    recall,
     replica,
     show,
 )
@@ -43,6 +44,7 @@ MODULES = (
     promote,
     nearest,
     lookup,
+    recall,
     index,
     evaluate,
     replica,

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from embstore import Store
     from embstore.reads import Reads
+    from embstore.types import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +77,15 @@ def where(function: F) -> F:
         help="Only rows with 'year>=2000', 'language in en,fr', 'author is null', ...; may be"
         " repeated, and all must hold.",
     )(function)
+
+
+def counting(
+    report: Callable[[Progress], None] | None, phase: str
+) -> Callable[[int, int], None] | None:
+    """Turn a bar's callback into one that is told how many are done."""
+    from embstore.types import Progress
+
+    return report and (lambda done, total: report(Progress(phase, done, total)))
 
 
 def open_store(url: str | None) -> Store:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 _LABEL = {
     "rows": "rows",
+    "users": "users",
     "index": "index",
     "publish": "publishing",
-    "exact": "exact answers",
     "recall": "recall",
 }
 
@@ -53,7 +53,7 @@ def bar() -> Iterator[Callable[[Progress], None] | None]:
                 tasks[seen.phase] = bars.add_task(_LABEL[seen.phase], total=None, rate="", note="")
             task = tasks[seen.phase]
             speed = next(each.speed for each in bars.tasks if each.id == task)
-            rate = f"{speed:,.0f}/s" if speed and seen.phase == "rows" else ""
+            rate = f"{speed:,.0f}/s" if speed and seen.phase in {"rows", "users"} else ""
             bars.update(task, completed=seen.done, total=seen.total, rate=rate, note=seen.note)
 
         yield report

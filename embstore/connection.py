@@ -188,6 +188,17 @@ def translate(error: psycopg.Error, doing: str) -> errors.EmbstoreError:
     return errors.DatabaseFailed(f"{doing}: {message}")
 
 
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """Let several statements see one state of the store, and change nothing."""
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("ROLLBACK")
+
+
 @dataclass(frozen=True)
 class Engine:
     """What kind of Postgres this is, asked once.

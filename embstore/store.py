@@ -18,12 +18,13 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from . import catalog, connection, schema, wire
-from .connection import Address, Connection, Engine
+from .connection import Address, Connection, Engine, snapshot
 from .errors import ConnectionFailed, InvalidQuery
 from .io import Io, Lender, complete, lent
 from .load import leftovers
 from .query import lookup
 from .reads import Reads
+from .recall import Job, Recommendations
 from .release import aliases
 from .release.aliases import Moved
 from .release.drop import drop_table
@@ -394,6 +395,66 @@ class Store:
         """
         targets = {ref: self.readable(ref)._target() for ref in ids}
         return complete(lookup.features(self._reads, targets, ids, missing))
+
+    def recall(
+        self,
+        users: str,
+        items: str,
+        k: int = 100,
+        *,
+        exclude: object = None,
+        where: object = None,
+        approximate: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Recommendations:
+        """Find for every user the k best items: the nightly job of a recommender.
+
+        Both sides are read as they are at one moment. The items are compared in process, by a
+        replica: all of them, in blocks, unless ``approximate``. Users come in the order in which
+        they were loaded, and are streamed: the memory does not grow with them.
+
+        Parameters
+        ----------
+        users, items : str
+            Tables or references; vectors of one dim. Items are compared by their table's metric.
+            A user without direction (a zero vector under cosine) gets no items.
+        k : int
+            Items for each user; fewer only where fewer are left.
+        exclude : path, frame, Arrow table, Query, ...
+            Pairs to leave out, such as items already seen: the columns ``user_id`` and
+            ``item_id``, else the first two. They are held in memory, 8 bytes a pair.
+        where : mapping
+            Which items may be recommended, as in ``nearest``.
+        approximate : bool
+            Use the replica's HNSW index: faster with millions of items, and not all that is best.
+        cache_dir : path
+            Where the replica is kept; by default in the user's cache.
+        progress : callable
+            Called with the users done and their number.
+
+        Returns
+        -------
+        Recommendations
+            Iterate over record batches, or ``to_arrow``, ``to_parquet``, ``to_table``.
+
+        Raises
+        ------
+        DimensionMismatch, InvalidQuery, NotFound, BadInput
+        """
+        how = Job(k, exclude, where, approximate, cache_dir, progress)
+        asking, answers = self.at_once(users, items)
+        return Recommendations(self, asking, answers, how)
+
+    def at_once(self, *refs: str) -> list[Version]:
+        """Return the versions that references name at one moment, whatever is promoted then.
+
+        Raises
+        ------
+        NotFound, InvalidName
+        """
+        with self.reading() as lent, snapshot(lent):
+            return [Version(self, catalog.resolve(lent, ref)) for ref in refs]
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.

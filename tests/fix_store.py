@@ -98,6 +98,14 @@ def store(pg: Server, database: str) -> Iterator[embstore.Store]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def shared_store(pg: Server) -> Iterator[embstore.Store]:
+    """A store that the tests of a module share: they only read what its fixtures load."""
+    for name in _database(pg, "template"):
+        with embstore.connect(pg.url(name)) as opened:
+            yield opened
+
+
 def nothing_is_left(store: embstore.Store) -> bool:
     """No row of a version, no relation of one."""
     with store.connection() as connection:

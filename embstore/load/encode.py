@@ -72,6 +72,15 @@ def encode(
     return row.joined()
 
 
+def encode_columns(attributes: Sequence[Attribute], columns: Sequence[pa.Array]) -> memoryview:
+    """Encode rows of columns alone, of the attributes' types; as ``encode``."""
+    row = _Row(len(columns[0]))
+    row.fixed("fields", ">i2", len(attributes))
+    for attribute, column in zip(attributes, columns, strict=True):
+        _append(row, attribute, column)
+    return row.joined()
+
+
 def _append(row: _Row, attribute: Attribute, column: pa.Array) -> None:
     if attribute.type == "text":
         row.varying(column)

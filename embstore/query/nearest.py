@@ -397,18 +397,24 @@ async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without:
     wanted, total = plan.wanted, plan.target.row.rows or 0
     if plan.cut.group is not None:
         wanted = min(4 * wanted, max(total, 1))
+    scan = plan.scan
+    if (
+        scan.rounded(plan.target)
+        and plan.target.metric is Metric.L2
+        and np.abs(vectors).max(initial=0) > np.finfo(np.float16).max
+    ):
+        scan = Scan()  # nothing can be compared with it in float16
     while True:
-        found = await _fetch(io, engine, plan, plan.scan, wanted, vectors)
+        found = await _fetch(io, engine, plan, scan, wanted, vectors)
         most = wanted if plan.chosen else min(wanted, total)
-        if not plan.scan.exact and (short := found.counts(len(vectors)) < most).any():
+        if not scan.exact and (short := found.counts(len(vectors)) < most).any():
             # A filter, or a cluster of equal vectors, hides rows from an index.
             again = np.flatnonzero(short)
             more = await _fetch(io, engine, plan, Scan(), wanted, vectors[again])
             more.places = again[more.places]
             found = joined([found.take(~short[found.places]), more])
         raw = found.counts(len(vectors))
-        answer = found.take(~np.isnan(found.distances) & without.keeps(found))
-        answer = cut(answer, plan.cut)
+        answer = cut(found.take(without.keeps(found)), plan.cut)
         lacking = (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
         if plan.cut.group is None or wanted >= total or not lacking.any():
             return answer
@@ -435,12 +441,15 @@ async def _fetch(
     places, ids, distances, *columns = found[0]
     if places is None:
         return _nothing(target, plan.show)
-    return Found(
+    answer = Found(
         np.frombuffer(places, ">i4").astype(np.int64) - 1,
         unpacked_ids(ids, target.id_type),
         np.frombuffer(distances, ">f8").astype(np.float64),
         dict(zip(plan.show, map(as_objects, columns), strict=True)),
     )
+    # A zero vector has no direction: it is nobody's neighbour under cosine.
+    undirected = np.isnan(answer.distances)
+    return answer.take(~undirected) if undirected.any() else answer
 
 
 def _nothing(target: Target, show: Sequence[str]) -> Found:

@@ -140,6 +140,9 @@ def _indexed(engine: Engine, target: Target, index: Index, own: sql.Composable) 
         return sql.SQL("embedding {} {}").format(_operator(engine, target.metric), own)
     if index.precision is Precision.FLOAT16:
         half = engine.type("halfvec", dim)
+        if target.metric is not Metric.L2:
+            # Its length changes nothing in the order, and may be beyond float16.
+            own = sql.SQL("{}.l2_normalize({})").format(engine.schema, own)
         return sql.SQL("(embedding::{half}) {operator} ({own})::{half}").format(
             half=half, operator=_operator(engine, target.metric), own=own
         )

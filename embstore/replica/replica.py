@@ -235,10 +235,11 @@ class Replica(Reads):
         ``where`` is a mapping; the replica has no SQL. Distances are computed in float64.
         """
         if (
-            not (exact or offset or show or group_limit != 1)
-            and all(each is None for each in (where, unsafe_where, max_distance, per_group))
-            and search is None
-            and progress is None
+            not (exact or offset or show or search or group_limit != 1)
+            and all(
+                each is None
+                for each in (where, unsafe_where, max_distance, per_group, exclude, progress)
+            )
             and (found := self._at_once(queries, k)) is not None
         ):
             return found
@@ -365,8 +366,10 @@ class Replica(Reads):
             if without is not None:
                 found = found.take(without.keeps(found))
             found = cut(found, ask.cut)
-            short = (found.counts(len(vectors)) < ask.cut.k).any()
-            if not (grouped and short and wanted < total):
+            short = found.counts(len(vectors)) < ask.cut.k
+            if ask.cut.max_distance is not None and distances.size:
+                short &= distances[:, -1] <= ask.cut.max_distance  # what follows is farther
+            if not (grouped and short.any() and wanted < total):
                 break
             wanted *= 4
         return neighbors(

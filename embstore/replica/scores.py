@@ -103,8 +103,7 @@ class Rows:
             else:
                 both = _counted(block & query)
                 either = self.norms[part] + int(_counted(query[None])[0]) - both
-                np.divide(both, either, out=row, where=either > 0, casting="unsafe")
-                row[either == 0] = 0
+                row[:] = both / np.maximum(either, 1)
         return out
 
     def tolerance(self, queries: NDArray[Any]) -> Array64:

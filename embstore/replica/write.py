@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from ..query.stream import Block
 from ..types import IdType, Metric, Precision, Progress
 from . import approximate, ids
 from .folder import aside, remove, unwritable
-from .manifest import Manifest, described, synced
+from .manifest import Manifest, damaged, described, synced
 from .scores import Array64, Rows, lengths, set_bits
 
 VECTORS, NORMS, ATTRIBUTES = "vectors.npy", "norms.npy", "attributes.arrow"
@@ -126,8 +126,16 @@ def opened_rows(folder: Path, manifest: Manifest) -> Rows:
 
 
 def mapped(path: Path) -> NDArray[Any]:
-    """Map an array read-only, as a plain one: numpy's own memmap is slow to index."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    """Map an array read-only, as a plain one: numpy's own memmap is slow to index.
+
+    Raises
+    ------
+    ReplicaDamaged
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise damaged(path, "it is no array that numpy can map") from error
 
 
 class _Array:
@@ -149,9 +157,14 @@ class _Array:
         self._digest.update(data)
         self._file.write(data)
 
-    def close(self) -> dict[str, Any]:
-        with self._file:
-            return {"bytes": self._file.tell(), "sha256": self._digest.hexdigest()}
+    def described(self) -> dict[str, Any]:
+        return {"bytes": self._file.tell(), "sha256": self._digest.hexdigest()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _content(
@@ -164,16 +177,14 @@ def _content(
     total = version.rows or 0
     bits = version.precision is Precision.BIT
     width = version.precision.nbytes(version.dim) if bits else version.dim
-    vectors = _Array(
-        folder / VECTORS, (total, width), np.uint8 if bits else np.dtype(str(version.precision))
-    )
-    norms = _Array(folder / NORMS, (total,), np.float64)
-    files: dict[str, Any] = {}
+    kind = np.dtype(np.uint8 if bits else str(version.precision))
     keys: list[pa.Array] = []
     checksum = Checksum()
     zeros, largest, done = 0, 0.0, 0
     schema = pa.schema([(each.name, STORED[each.type]) for each in version.attributes])
     with ExitStack() as stack:
+        vectors = stack.enter_context(_Array(folder / VECTORS, (total, width), kind))
+        norms = stack.enter_context(_Array(folder / NORMS, (total,), np.float64))
         columns = None
         if version.attributes:
             columns = stack.enter_context(pa.ipc.new_file(folder / ATTRIBUTES, schema))
@@ -190,12 +201,12 @@ def _content(
             done += len(block.vectors)
             if progress:
                 progress(Progress("rows", done, total))
+        files = {VECTORS: vectors.described(), NORMS: norms.described()}
     if done != total or str(checksum) != version.checksum:
         raise LoadFailed(
             f"{version.ref} arrived with {done:,} rows and checksum {checksum}, but it has"
             f" {total:,} and {version.checksum}: was its table altered on the server?"
         )
-    files |= {VECTORS: vectors.close(), NORMS: norms.close()}
     how = _ids(folder, keys, version)
     for name in (IDS[version.id_type], ids.FILE, ATTRIBUTES):
         if (folder / name).exists():

@@ -172,14 +172,14 @@ def test_queries_beyond_float16(store: Store, metric: str) -> None:
 
 def test_zero_vectors_are_nobodys_neighbours(store: Store) -> None:
     vectors = clusters(ROWS, DIM)
-    vectors[::2] = 0
+    vectors[10:] = 0  # as bits, they are as near as any
     version = store.create_table("items").load(
         vectors, ids=range(ROWS), zero="keep", index={"precision": "bit"}, promote=True
     )
     assert version.indexes[0].precision == "bit"
-    found = by_sql(store, "items", vectors[1:4:2], 10)
-    assert (found % 2 == 1).all()
-    assert found[:, 0].tolist() == [1, 3]
+    found = by_sql(store, "items", vectors[1:3], 10)
+    assert np.sort(found).tolist() == [[*range(10)]] * 2
+    assert found[:, 0].tolist() == [1, 2]
 
 
 def test_auto_above_2000_dims(store: Store) -> None:

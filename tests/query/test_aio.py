@@ -96,9 +96,11 @@ def test_a_cancelled_call_gives_its_connection_back(store: Store) -> None:
 
 def test_through_a_pooler_in_transaction_mode(store: Store, pooler: Pooler) -> None:
     loaded(store)
-    with psycopg.connect(pooler.url, autocommit=True) as plain:
-        plain.execute("SELECT %s::int", (1,), prepare=True)
-        with pytest.raises(psycopg.Error, match="does not exist"):  # it is a pooler that bites
+    with (
+        psycopg.connect(pooler.url, autocommit=True) as plain,
+        pytest.raises(psycopg.errors.InvalidSqlStatementName),  # it is a pooler that bites
+    ):
+        for _ in range(9):
             plain.execute("SELECT %s::int", (1,), prepare=True)
     expected = store["items@1"].nearest(VECTORS[:2500], 5)
     with embstore.connect(store.url, read_url=pooler.url) as opened:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
@@ -36,9 +36,9 @@ FRAME = pd.DataFrame(
 )
 
 
-@pytest.fixture
-def version(store: Store) -> Version:
-    return store.create_table("items", metric="l2").load(FRAME, index="hnsw", promote=True)
+@pytest.fixture(scope="module")
+def version(shared_store: Store) -> Version:
+    return shared_store.create_table("items", metric="l2").load(FRAME, index="hnsw", promote=True)
 
 
 def expected(keep: Any, k: int, query: int = 0) -> list[int]:
@@ -70,8 +70,8 @@ CASES: list[tuple[dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_the_rows_that_numpy_would_keep(store: Store, version: Version, exact: bool) -> None:
-    live = store.table("items")
+def test_the_rows_that_numpy_would_keep(shared_store: Store, version: Version, exact: bool) -> None:
+    live = shared_store.table("items")
     for where, keep in CASES:
         true = expected(keep, 10)
         for reads in (version, live):
@@ -82,8 +82,8 @@ def test_the_rows_that_numpy_would_keep(store: Store, version: Version, exact: b
             assert hits == len(true) if exact else hits >= 0.9 * len(true), where
 
 
-def test_an_expression_of_sqlalchemy(store: Store, version: Version) -> None:
-    live = store.table("items")
+def test_an_expression_of_sqlalchemy(shared_store: Store, version: Version) -> None:
+    live = shared_store.table("items")
     for reads in (version, live):
         c = reads.columns
         where = ((c.year >= 2000) & c.language.in_(["en", "de"])) | c.language.is_(None)
@@ -108,13 +108,13 @@ def _column(name: str) -> Any:
     return Column(name, Integer)
 
 
-def test_unsafe_text_reads_only(store: Store, version: Version) -> None:
+def test_unsafe_text_reads_only(shared_store: Store, version: Version) -> None:
     for text in ("year > 2010 -- and so on", ("year > %(y)s", {"y": 2010})):
         found = version.nearest(VECTORS[0], 10, unsafe_where=text, exact=True)
         assert found.ids[0].tolist() == expected(FRAME.year > 2010, 10)
     many = version.nearest(VECTORS[:2500], 3, unsafe_where="year > 2010")
     assert many.ids.shape == (2500, 3)
-    with store.connection() as connection:
+    with shared_store.connection() as connection:
         connection.execute("CREATE TABLE canary (x int)")
         connection.execute(
             "CREATE FUNCTION strike() RETURNS bool LANGUAGE plpgsql AS"
@@ -133,7 +133,7 @@ def test_unsafe_text_reads_only(store: Store, version: Version) -> None:
             version.nearest(VECTORS[0], unsafe_where=bad)
     with pytest.raises(InvalidQuery, match="not both"):
         version.nearest(VECTORS[0], where={}, unsafe_where="true")
-    with store.connection() as connection:
+    with shared_store.connection() as connection:
         assert connection.execute("SELECT count(*) FROM canary").fetchone() == (0,)
 
 
@@ -261,9 +261,7 @@ def test_nothing_but_conditions_or_one_error(where: dict[Any, Any]) -> None:
     assert set(text.split(" AND ")) <= allowed
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["year", "price", "language"]),
@@ -305,12 +303,12 @@ def test_answers_are_those_of_numpy(version: Version, where: dict[str, Any]) -> 
 
 
 def test_a_selective_filter_is_answered_exactly_and_a_wide_one_by_the_index(
-    store: Store, version: Version
+    shared_store: Store, version: Version
 ) -> None:
-    with psycopg.connect(store.url, autocommit=True) as watching:
+    with psycopg.connect(shared_store.url, autocommit=True) as watching:
 
         def scans() -> tuple[int, int]:
-            with store.reading() as connection:
+            with shared_store.reading() as connection:
                 connection.execute("SELECT pg_stat_force_next_flush()")
             watching.execute("SELECT pg_stat_clear_snapshot()")
             row = watching.execute(
@@ -329,7 +327,8 @@ def test_a_selective_filter_is_answered_exactly_and_a_wide_one_by_the_index(
         assert wide[0] > selective[0] and wide[1] == selective[1]
 
 
-def test_a_version_dropped_while_it_is_asked(store: Store, version: Version) -> None:
+def test_a_version_dropped_while_it_is_asked(store: Store) -> None:
+    version = store.create_table("items", metric="l2").load(FRAME, promote=True)
     store.table("items").load(FRAME, promote=True)
     store.table("items").drop(1)
     for ask in (
