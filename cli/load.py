@@ -110,26 +110,7 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
     help="What is indexed: the vectors, or a smaller form of them.",
 )
 @options.index
-@click.option(
-    "--target-recall",
-    type=float,
-    metavar="R",
-    help="Search the index so that it finds this share of the exact answer, 0.98 for one; build a"
-    " better one, or none, where it cannot.",
-)
-@click.option(
-    "--queries",
-    metavar="REF|FILE",
-    help="What --target-recall is measured with, such as users. [default: the vectors themselves]",
-)
-@click.option(
-    "--target-k",
-    type=int,
-    default=10,
-    show_default=True,
-    metavar="K",
-    help="Of how many neighbours.",
-)
+@options.target
 @click.option(
     "--connections",
     type=click.IntRange(1, 64),

@@ -10,7 +10,6 @@ import pytest
 
 import embstore
 from embstore import Evaluation, Store, Version
-from embstore.types import Metric
 from tests.fix_data import Array, clusters, distances
 from tests.fix_store import Command, Server
 
@@ -99,9 +98,7 @@ def test_own_vectors_are_found_by_text_ids(store: Store) -> None:
 
 def test_equal_vectors_count_for_each_other(store: Store) -> None:
     vectors = np.repeat(clusters(100, 4), 15, axis=0)
-    version = store.create_table("items", metric="l2").load(
-        vectors, ids=range(ROWS), index="hnsw"
-    )
+    version = store.create_table("items", metric="l2").load(vectors, ids=range(ROWS), index="hnsw")
     queries = vectors[::15]
     found = version.evaluate(queries, search=[40], write=False).settings[0]
     recall = brute_force(version, queries, 10, {"ef_search": 40})
@@ -334,6 +331,30 @@ def test_other_kinds_have_their_own_settings(
     assert in_use(measured) == pytest.approx(kept["mean"])
 
 
+def test_tune_sets_the_search_of_a_ready_version(store: Store) -> None:
+    version = folded(store, index={"kind": "hnsw", "m": 5, "ef_construction": 10}, promote=True)
+    before = version.indexes
+    assert before[0].search["ef_search"] == 100
+    found = version.tune(0.98, "users")
+    assert found.used is not None
+    (index,) = version.indexes
+    assert index.search["ef_search"] == found.used.value != 100
+    assert found.used.mean >= 0.98
+    assert version.metrics["index_recall"] == found.as_json()
+    assert store["items"].indexes == version.indexes
+    lower = version.tune(0.7, "users")
+    assert lower.used is not None
+    assert index.search["ef_search"] > (lower.used.value or 0)
+    assert version.indexes[0].why.count("recall@10") == 1
+    now = version.indexes
+    with pytest.raises(embstore.InvalidQuery, match=r"items@1 does not reach .* stays as it is"):
+        version.tune(1.0, "users")
+    assert store["items"].indexes == now
+    version.drop_index()
+    with pytest.raises(embstore.InvalidQuery, match="items@1 has no index"):
+        version.tune(0.98, "users")
+
+
 def test_without_queries_a_load_asks_its_own_vectors(store: Store) -> None:
     version = store.create_table("items").load(
         clusters(4000, 8), ids=range(4000), target_recall=0.95
@@ -418,9 +439,8 @@ def test_command(store: Store, cli: Command, tmp_path: Path) -> None:
         assert what in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert cli("evaluate", "items", "--ef-search", "ten").returncode == 2
+    done = cli("index", "items", "--target-recall", "0.5", "--queries", "users", "--target-k", "20")
+    assert done.returncode == 0, done.stderr
+    assert "recall@20 of" in done.stdout
+    assert cli("index", "items", "--queries", "users").returncode == 2
     assert cli(*load, "--target-recall", "1.5").returncode == 1
-
-
-def test_metrics_of_bits_are_tested_too() -> None:
-    """Whoever adds a metric is to say how its distances are rounded."""
-    assert set(Metric) == {"cosine", "ip", "l2", "hamming", "jaccard"}
