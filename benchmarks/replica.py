@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import psycopg
 
 import embstore
-from embstore import Replica, Version
+from embstore import Replica, Table, Version
 
 from .measure import Report, interleaved, medians, recall, timed, true_neighbours, vectors
 from .pictures import figure
@@ -45,7 +46,7 @@ def run(report: Report, url: str, rows: int) -> None:
             by_number = numbers.load(base, ids=ids)
             words = [f"w{each:09d}" for each in range(rows)]
             by_text = texts.load(base, ids=words, index="none")
-            lines = [write(by_number, Path(folder))]
+            lines = [write(numbers, Path(folder))]
             start = time.perf_counter()
             replica = by_number.replica(folder)
             built = time.perf_counter() - start
@@ -89,8 +90,10 @@ def _picture(report: Report, lines: list[Line]) -> None:
     report.picture("replica", drawn, "Each figure of the replica as a multiple of its goal")
 
 
-def write(version: Version, folder: Path) -> Line:
+def write(table: Table, folder: Path, rows: int = 1_000_000) -> Line:
     """The replica without its index, against reading the bytes of COPY."""
+    ids = np.random.default_rng(3).permutation(10 * rows)[:rows]
+    version = table.load(vectors(rows), ids=ids, index="none")
     relation = f"emb.{version.table}_v{version.number}"
 
     def copy() -> float:
@@ -104,10 +107,14 @@ def write(version: Version, folder: Path) -> Line:
     counted = iter(range(100))
 
     def ours() -> float:
-        return timed(lambda: version.replica(folder / f"{next(counted)}", index="none"))
+        cache = folder / f"{next(counted)}"
+        seconds = timed(lambda: version.replica(cache, index="none"))
+        shutil.rmtree(cache)
+        return seconds
 
     alone, own = interleaved(5, copy, ours)
-    return Line("written", f"{own:.2f} s", f"COPY {alone:.2f} s", alone / own, 0.7)
+    table.drop(version.number)
+    return Line(f"{rows:,} rows written", f"{own:.2f} s", f"COPY {alone:.2f} s", alone / own, 0.7)
 
 
 def _queries(base: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:

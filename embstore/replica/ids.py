@@ -125,7 +125,9 @@ class Ids:
             same = self._numbers[rows] == np.asarray(asked)
         else:
             there = self.values.take(pa.array(np.maximum(rows, 0)))
-            same = pc.equal(there, asked.cast(there.type)).to_numpy(zero_copy_only=False)
+            if asked.type != there.type:
+                asked = asked.cast(there.type)
+            same = pc.equal(there, asked).to_numpy(zero_copy_only=False)
         return np.asarray(same & (rows >= 0))
 
 

@@ -255,9 +255,10 @@ def _ids(folder: Path, keys: list[pa.Array], version: VersionRow) -> dict[str, A
         values = pa.concat_arrays(keys) if keys else pa.array([], pa.int64())
         np.save(folder / IDS[version.id_type], np.asarray(values))
     else:
-        # 64-bit offsets: a hundred million ids of 30 bytes do not fit in 32.
-        texts = [each.cast(pa.large_string()) for each in keys]
-        values = pa.concat_arrays(texts) if texts else pa.array([], pa.large_string())
+        # A hundred million ids of 30 bytes do not fit in 32-bit offsets.
+        large = sum(each.nbytes for each in keys) >= 2**31
+        texts = [each.cast(pa.large_string() if large else pa.string()) for each in keys]
+        values = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
         batch = pa.record_batch([values], ["id"])
         with pa.ipc.new_file(folder / IDS[version.id_type], batch.schema) as file:
             file.write(batch)
