@@ -62,6 +62,10 @@ def test_python_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
     run_page(ROOT / "docs" / "python.md", tmp_path, pg.url(database))
 
 
+def test_evaluate_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
+    run_page(ROOT / "docs" / "evaluate.md", tmp_path, pg.url(database))
+
+
 def test_indexes_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
     run_page(ROOT / "docs" / "indexes.md", tmp_path, pg.url(database))
 
