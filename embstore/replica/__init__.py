@@ -13,7 +13,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidQuery
-from ..query.stream import blocks
+from ..query.stream import pieces
 from ..types import Progress
 from . import folder as folders
 from .approximate import library
@@ -53,7 +53,7 @@ def replicate(
     with folders.writing(folder):
         folders.sweep(cache)
         if not folder.exists():
-            with store.reading() as connection, closing(blocks(connection, version)) as stream:
+            with store.reading() as connection, closing(pieces(connection, version)) as stream:
                 write(folder, key, version, stream, index, progress)
         else:
             manifest = Manifest.read(folder)

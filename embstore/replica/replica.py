@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..catalog import VersionRow
 from ..errors import EmbstoreError, InvalidQuery, MissingPackage
 from ..io import Io, complete
-from ..query.lookup import MISSING
+from ..query.lookup import MISSING, as_list
 from ..query.nearest import Ask, How, check_queries
 from ..query.nearest import _ordinary as ordinary
 from ..query.shape import Found, cut, neighbors
@@ -235,11 +235,13 @@ class Replica(Reads):
         ``where`` is a mapping; the replica has no SQL. Distances are computed in float64.
         """
         if (
-            not (exact or offset or show or search or group_limit != 1)
-            and all(
-                each is None
-                for each in (where, unsafe_where, max_distance, per_group, exclude, progress)
-            )
+            where is None
+            and unsafe_where is None
+            and max_distance is None
+            and per_group is None
+            and exclude is None
+            and progress is None
+            and not (exact or offset or show or search or group_limit != 1)
             and (found := self._at_once(queries, k)) is not None
         ):
             return found
@@ -321,9 +323,9 @@ class Replica(Reads):
             vectors = np.zeros((len(rows), self.dim), np.float32)
         if not every:
             vectors[~found] = self._filler(missing)
-        keys = ids if type(ids) is list and len(ids) == len(asked) else _listed(asked)
+        keys = list(ids) if type(ids) is list and len(ids) == len(asked) else as_list(asked)
         attributes = {name: self._attributes.at(name, rows) for name in show}
-        return Features(list(keys), vectors, found, attributes, self._row.version)
+        return Features(keys, vectors, found, attributes, self._row.version)
 
     def _filler(self, missing: str) -> Vectors | float:
         if missing != "mean":
@@ -472,14 +474,6 @@ def _data(where: object) -> bool:
     if isinstance(where, tuple):
         return all(isinstance(each, Condition) for each in where)
     return isinstance(where, Mapping) or not type(where).__module__.startswith("sqlalchemy.")
-
-
-def _listed(ids: pa.Array) -> list[Any]:
-    # Arrow's own to_pylist is ten times as slow for integers.
-    plain: list[Any] = (
-        np.asarray(ids).tolist() if pa.types.is_integer(ids.type) else ids.to_pylist()
-    )
-    return plain
 
 
 def _arrow(path: Path) -> pa.Table:

@@ -68,10 +68,14 @@ class Rows:
 
     def floats(self, part: Part) -> Array32:
         """Return rows as float32; of bits 0 and 1."""
-        taken = self.vectors[part]
+        taken = self._taken(part)
         if self.precision is Precision.BIT:
             taken = np.unpackbits(taken, axis=1, count=self.dim)
         return taken.astype(np.float32, copy=False)
+
+    def _taken(self, part: Part) -> NDArray[Any]:
+        # Of a mapped array, ten times as fast as indexing.
+        return self.vectors[part] if isinstance(part, slice) else self.vectors.take(part, axis=0)
 
     def scores(self, queries: NDArray[Any], part: Part, out: Array32) -> Array32:
         """Return the scores (q, rows) of a part, in float32, in ``out``."""
@@ -95,7 +99,7 @@ class Rows:
         return out
 
     def _bit_scores(self, queries: NDArray[Any], part: Part, out: Array32) -> Array32:
-        block = self.vectors[part]
+        block = self._taken(part)
         for query, row in zip(queries, out, strict=True):
             if self.metric is Metric.HAMMING:
                 row[:] = _counted(block ^ query)
@@ -143,7 +147,7 @@ class Rows:
         if self.metric is Metric.IP:
             return -products
         products /= self.norms.take(rows) * math.sqrt(own @ own)
-        return np.asarray(1 - products.clip(-1, 1))
+        return 1 - np.minimum(np.maximum(products, -1, out=products), 1, out=products)
 
     def _float_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
         near = np.take(self.vectors, rows, axis=0).astype(np.float64)
@@ -159,7 +163,7 @@ class Rows:
         return np.asarray(1 - np.clip(products, -1, 1))
 
     def _bit_distances(self, queries: NDArray[Any], rows: NDArray[np.int64]) -> Array64:
-        near = self.vectors[rows]
+        near = self.vectors.take(rows, axis=0)
         if self.metric is Metric.HAMMING:
             return _counted(near ^ queries[:, None]).astype(np.float64)
         both = _counted(near & queries[:, None])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -30,6 +32,8 @@ from .scores import Array64, Rows, lengths, set_bits
 
 VECTORS, NORMS, ATTRIBUTES = "vectors.npy", "norms.npy", "attributes.arrow"
 IDS = {IdType.BIGINT: "ids.npy", IdType.TEXT: "ids.arrow"}
+# Blocks that wait to be written, of a megabyte each.
+_AHEAD = 8
 Report = Callable[[Progress], None]
 
 
@@ -37,7 +41,7 @@ def write(
     folder: Path,
     store: str,
     version: VersionRow,
-    blocks: Iterable[Block],
+    pieces: Iterable[Callable[[], Block]],
     index: str | None,
     progress: Report | None,
 ) -> None:
@@ -51,7 +55,7 @@ def write(
     try:
         partial = aside(folder)
         try:
-            manifest = _content(partial, store, version, blocks, progress)
+            manifest = _content(partial, store, version, pieces, progress)
             manifest = indexed(partial, manifest, index, progress)
             manifest.write(partial)
             synced(partial)
@@ -167,55 +171,77 @@ class _Array:
         self._file.close()
 
 
+class _Content:
+    """The files that rows go to, one piece after the other."""
+
+    def __init__(self, folder: Path, version: VersionRow, stack: ExitStack) -> None:
+        self._version = version
+        bits, total = version.precision is Precision.BIT, version.rows or 0
+        width = version.precision.nbytes(version.dim) if bits else version.dim
+        kind = np.dtype(np.uint8 if bits else str(version.precision))
+        self.vectors = stack.enter_context(_Array(folder / VECTORS, (total, width), kind))
+        self.norms = stack.enter_context(_Array(folder / NORMS, (total,), np.float64))
+        self._schema = pa.schema([(each.name, STORED[each.type]) for each in version.attributes])
+        self._columns = None
+        if version.attributes:
+            made = pa.ipc.new_file(folder / ATTRIBUTES, self._schema)
+            self._columns = stack.enter_context(made)
+        self.keys: list[pa.Array] = []
+        self.checksum = Checksum()
+        self.rows, self.zeros, self.largest = 0, 0, 0.0
+
+    def add(self, piece: Callable[[], Block]) -> None:
+        block = piece()
+        self.vectors.append(block.vectors)
+        norms = _norms(block.vectors, self._version)
+        self.norms.append(norms)
+        self.zeros += int((norms == 0).sum())
+        self.largest = max(self.largest, float(norms.max()))
+        self.keys.append(block.ids)
+        self.checksum.update(block.ids, block.vectors)
+        if self._columns is not None:
+            self._columns.write(pa.record_batch(block.columns, schema=self._schema))
+        self.rows += len(block.vectors)
+
+
 def _content(
     folder: Path,
     store: str,
     version: VersionRow,
-    blocks: Iterable[Block],
+    pieces: Iterable[Callable[[], Block]],
     progress: Report | None,
 ) -> Manifest:
     total = version.rows or 0
-    bits = version.precision is Precision.BIT
-    width = version.precision.nbytes(version.dim) if bits else version.dim
-    kind = np.dtype(np.uint8 if bits else str(version.precision))
-    keys: list[pa.Array] = []
-    checksum = Checksum()
-    zeros, largest, done = 0, 0.0, 0
-    schema = pa.schema([(each.name, STORED[each.type]) for each in version.attributes])
     with ExitStack() as stack:
-        vectors = stack.enter_context(_Array(folder / VECTORS, (total, width), kind))
-        norms = stack.enter_context(_Array(folder / NORMS, (total,), np.float64))
-        columns = None
-        if version.attributes:
-            columns = stack.enter_context(pa.ipc.new_file(folder / ATTRIBUTES, schema))
-        for block in blocks:
-            vectors.append(block.vectors)
-            size = _norms(block.vectors, version)
-            norms.append(size)
-            zeros += int((size == 0).sum())
-            largest = max(largest, float(size.max()))
-            keys.append(block.ids)
-            checksum.update(block.ids, block.vectors)
-            if columns is not None:
-                columns.write(pa.record_batch(block.columns, schema=schema))
-            done += len(block.vectors)
+        content = _Content(folder, version, stack)
+        # While one thread waits for the server, another does the rest.
+        thread = stack.enter_context(ThreadPoolExecutor(1, "embstore-replica"))
+        waiting: deque[Future[None]] = deque()
+        for piece in pieces:
+            waiting.append(thread.submit(content.add, piece))
+            if len(waiting) > _AHEAD:
+                waiting.popleft().result()
             if progress:
-                progress(Progress("rows", done, total))
-        files = {VECTORS: vectors.described(), NORMS: norms.described()}
-    if done != total or str(checksum) != version.checksum:
+                progress(Progress("rows", content.rows, total))
+        for each in waiting:
+            each.result()
+        if progress:
+            progress(Progress("rows", content.rows, total))
+        files = {VECTORS: content.vectors.described(), NORMS: content.norms.described()}
+    if content.rows != total or str(content.checksum) != version.checksum:
         raise LoadFailed(
-            f"{version.ref} arrived with {done:,} rows and checksum {checksum}, but it has"
-            f" {total:,} and {version.checksum}: was its table altered on the server?"
+            f"{version.ref} arrived with {content.rows:,} rows and checksum {content.checksum}, but"
+            f" it has {total:,} and {version.checksum}: was its table altered on the server?"
         )
-    how = _ids(folder, keys, version)
+    how = _ids(folder, content.keys, version)
     for name in (IDS[version.id_type], ids.FILE, ATTRIBUTES):
         if (folder / name).exists():
             files[name] = described(folder / name)
     for name in files:
         synced(folder / name)
-    if version.metric is not Metric.COSINE:
-        zeros = 0
-    return Manifest(store, version, how, zeros, largest, {"kind": "none", "why": ""}, files)
+    zeros = content.zeros if version.metric is Metric.COSINE else 0
+    index = {"kind": "none", "why": ""}
+    return Manifest(store, version, how, zeros, content.largest, index, files)
 
 
 def _norms(vectors: NDArray[Any], version: VersionRow) -> Array64:

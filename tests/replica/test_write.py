@@ -74,7 +74,8 @@ def test_many_ask_for_it_and_one_writes(version: embstore.Version, tmp_path: Pat
         each.join()
     assert len({each.path for each in made}) == 1 and len(made) == 4
     assert [each.done for each in seen if each.phase == "rows"][-1] == 3000
-    assert sum(each.done == 3000 for each in seen if each.phase == "rows") == 1
+    assert sum(each.done == 0 for each in seen if each.phase == "index") == 0
+    assert sum(each.done == 3000 for each in seen if each.phase == "index") == 1
 
 
 FILES = ["vectors.npy", "norms.npy", "ids.arrow", "rows.npy", "attributes.arrow", "graph.faiss"]
