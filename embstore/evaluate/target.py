@@ -32,8 +32,9 @@ from .truth import Truth, exact
 if TYPE_CHECKING:
     from ..store import Store
 
-# A graph for those whose links do not lead to all rows, as under inner product: twice the memory
-# of the usual one, and three times its build.
+# A graph for those whose links do not lead to all rows, as under inner product: twice the links,
+# some three times the build. On 10,000 SVD factors, asked by their users, recall@10 was 0.99 at
+# ef_search 1000 with the usual graph, and 1 at 150 with this one.
 BETTER = {"m": 32, "ef_construction": 200}
 _STEPS = (10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, MAX_EF_SEARCH)
 

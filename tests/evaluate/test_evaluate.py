@@ -10,6 +10,8 @@ import pytest
 
 import embstore
 from embstore import Evaluation, Store, Version
+from embstore.evaluate.queries import Queries
+from embstore.evaluate.truth import exact
 from tests.fix_data import Array, clusters, distances
 from tests.fix_store import Command, Server
 
@@ -149,6 +151,17 @@ def test_zero_vectors_are_no_queries_and_no_answers(store: Store) -> None:
     assert found.settings[0].mean > 0.9
     few = store.create_table("few").load(items[[0, 1, 2, 100]], ids=range(4), zero="keep")
     assert few.evaluate().settings[0].mean == 1.0
+
+
+def test_zero_vectors_take_no_place_in_the_exact_answer(store: Store) -> None:
+    vectors = -np.abs(clusters(140, 4))
+    vectors[:100] = 0
+    version = store.create_table("items").load(vectors, ids=range(140), zero="keep")
+    queries = Queries("ones", np.ones((1, 4), np.float32), 0)
+    with store.reading() as connection:
+        truth = exact(connection, version._row, queries, 10)
+    far = np.sort(distances("cosine", queries.vectors, vectors[100:]), axis=1)[:, :10]
+    np.testing.assert_allclose(truth.distances, far, atol=1e-6)
 
 
 def test_the_figures_are_kept_beside_the_trainers_metrics(store: Store) -> None:
