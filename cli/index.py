@@ -63,6 +63,7 @@ def listing(found: list[dict[str, Any]], ref: str) -> None:
     help="What is indexed: the vectors, or a smaller form of them.",
 )
 @options.index
+@options.target
 @click.option("--add", is_flag=True, help="Keep the others beside the new one.")
 @click.option("--drop", metavar="NAME", help="Drop an index.")
 @options.url
@@ -72,17 +73,23 @@ def index(
     kind: str | None,
     add: bool,
     drop: str | None,
+    target_recall: float | None,
+    queries: str | None,
+    target_k: int,
     url: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
-    """List the ANN indexes of REF (items@7), build one, or drop one; its data stay as they are.
+    """List the ANN indexes of REF (items@7), build, tune or drop one; its data stay as they are.
 
     Without options it lists them, the one that queries use first. Readers go on during a build,
     and use the new index when it is complete.
     """
     asked = options.wanted(kind=kind, **how)
-    if drop is not None and (asked or add):
+    aimed = target_recall is not None
+    if queries is not None and not aimed:
+        raise click.UsageError("--queries goes with --target-recall")
+    if drop is not None and (asked or add or aimed):
         raise click.UsageError("--drop goes with no other option")
     if add and not asked:
         raise click.UsageError("--add needs --kind or an option of the new index")
@@ -90,18 +97,21 @@ def index(
         version = store[ref]
         if drop is not None:
             version.drop_index(drop)
-        elif asked:
+        if asked:
             with bar() as progress:
                 version.create_index(
                     **asked, replace=not add, progress=progress, warn=output.warning
                 )
+        if target_recall is not None:
+            with bar() as progress:
+                version.tune(target_recall, queries, target_k, progress=progress)
         lost = version.missing_indexes()
     if as_json:
         output.document(records(version.indexes, lost, as_json))
         return
     if drop is not None:
         print(f"dropped {drop}")
-    elif asked and version.indexes:
+    elif (asked or aimed) and version.indexes:
         made = version.indexes[0]
         print(f"{version.ref}: index {made}")
         print(f"{made.name}, {output.size(made.bytes)}, built in {made.seconds or 0:.1f} s")

@@ -110,6 +110,7 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
     help="What is indexed: the vectors, or a smaller form of them.",
 )
 @options.index
+@options.target
 @click.option(
     "--connections",
     type=click.IntRange(1, 64),

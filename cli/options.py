@@ -55,6 +55,34 @@ def index(function: F) -> F:
     return function
 
 
+def target(function: F) -> F:
+    """``--target-recall``, ``--queries`` and ``--target-k``."""
+    for option in (
+        click.option(
+            "--target-k",
+            type=int,
+            default=10,
+            show_default=True,
+            metavar="K",
+            help="Of how many neighbours.",
+        ),
+        click.option(
+            "--queries",
+            metavar="REF|FILE",
+            help="What --target-recall is measured with: a version of users, say, or a file."
+            " [default: the version's own vectors]",
+        ),
+        click.option(
+            "--target-recall",
+            type=float,
+            metavar="R",
+            help="Search as little of the index as finds this share (0.98) of the exact answer.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def wanted(**given: Any) -> dict[str, Any]:
     """Return the index that options ask for, if they can go together."""
     from embstore.errors import InvalidQuery

@@ -10,9 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg import generators
+from psycopg.pq import ExecStatus, Format
 
 from .connection import Connection, Engine
 
@@ -33,6 +37,19 @@ class Io(ABC):
         self, statement: bytes | sql.Composed, parameters: Any = None
     ) -> list[tuple[Any, ...]]:
         """Execute one statement; returns all of its rows, which come in binary form."""
+
+    async def columns(
+        self, statement: bytes, parameter: bytes, oid: int
+    ) -> tuple[list[Any], ...] | None:
+        """Execute a prepared statement with the one parameter $1, of type ``oid``.
+
+        Returns
+        -------
+        tuple of lists, or None
+            The columns' values in binary form, as the server sends them, None for null. None where
+            this connection has no such way, and when it failed: ``rows`` says why then.
+        """
+        return None
 
     @abstractmethod
     async def run(self, statement: bytes) -> None:
@@ -97,13 +114,47 @@ class OneConnection:
         return [await work(io, item) for item in items]
 
 
+# What is prepared under which name, by connection. Where there are more, a cursor will do.
+_PREPARED: WeakKeyDictionary[Connection, dict[bytes, bytes]] = WeakKeyDictionary()
+_MOST_PREPARED = 200
+_NUMBERS = count(1)
+
+
 class SyncIo(Io):
-    """A blocking connection."""
+    """A blocking connection, lent to nobody else meanwhile."""
 
     __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    async def columns(
+        self, statement: bytes, parameter: bytes, oid: int
+    ) -> tuple[list[Any], ...] | None:
+        """Execute a prepared statement past the driver's cursor.
+
+        A cursor's adaptation and rows take 60 of the client's 80 microseconds of a search, which
+        on a busy machine are missing to the server.
+        """
+        connection, pgconn = self._connection, self._connection.pgconn
+        prepared = _PREPARED.get(connection)
+        if prepared is None:
+            prepared = _PREPARED[connection] = {}
+        if (name := prepared.get(statement)) is None:
+            if connection.prepare_threshold is None or len(prepared) >= _MOST_PREPARED:
+                return None
+            name = b"embstore_%d" % next(_NUMBERS)
+            pgconn.send_prepare(name, statement, [oid])
+            if connection.wait(generators.execute(pgconn))[0].status != ExecStatus.COMMAND_OK:
+                return None
+            prepared[statement] = name
+        pgconn.send_query_prepared(name, [parameter], [Format.BINARY], Format.BINARY)
+        answer = connection.wait(generators.execute(pgconn))[0]
+        if answer.status != ExecStatus.TUPLES_OK:
+            del _PREPARED[connection]  # whatever it was, it may be that they are gone
+            return None
+        value, rows = answer.get_value, range(answer.ntuples)
+        return tuple([value(row, at) for row in rows] for at in range(answer.nfields))
 
     async def rows(
         self, statement: bytes | sql.Composed, parameters: Any = None

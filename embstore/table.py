@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import catalog, load
 from .catalog import Move, TableRow
 from .errors import InvalidQuery
-from .evaluate.target import Goal
+from .evaluate.target import goal_of
 from .index import Wanted
 from .query.target import Target
 from .reads import Reads
@@ -202,16 +202,11 @@ class Table(Reads):
         DuplicateId, InvalidQuery, LoadFailed, NotFound
         """
         wanted = Wanted.of(index)
-        goal = Goal.of(
-            self._store,
-            self.name,
-            self.metric,
-            self._row.precision or choice(Precision, precision, "precision") or Precision.FLOAT32,
-            target_recall,
-            queries,
-            target_k,
-            wanted,
-        )
+        stored = choice(Precision, precision, "precision")
+        kept = self._row.precision or stored or Precision.FLOAT32
+        # Of what is not there yet: its ids and dim have no part in it.
+        planned = Target(self.name, self.name, IdType.BIGINT, self.metric, kept)
+        goal = goal_of(self._store, planned, target_recall, queries, target_k, wanted)
         options = load.Options(
             trainer=trainer,
             params=params or {},
@@ -228,7 +223,7 @@ class Table(Reads):
             attributes=attributes,
             attributes_ids=attributes_ids,
             id_type=choice(IdType, id_type, "id type"),
-            precision=choice(Precision, precision, "precision"),
+            precision=stored,
             zero=choice(Zero, zero, "policy for zero vectors"),
             on_bad=on_bad,
             rejects=rejects,

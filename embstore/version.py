@@ -285,6 +285,40 @@ class Version(Reads):
         self._refresh()
         return found
 
+    def tune(
+        self,
+        target_recall: float,
+        queries: object = None,
+        k: int = 10,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Evaluation:
+        """Search the index as little as reaches a recall: the smallest ``ef_search`` (``probes``).
+
+        Parameters
+        ----------
+        target_recall : float
+            The mean recall@k, above 0 and at most 1.
+        queries, k, progress
+            As in ``evaluate``.
+
+        Returns
+        -------
+        Evaluation
+            Of the settings that were tried; queries that resolve the version anew use ``used``.
+
+        Raises
+        ------
+        InvalidQuery
+            Also when the index does not reach it; then nothing has changed.
+        DimensionMismatch, NotFound, BadInput, DatabaseFailed
+        """
+        from .evaluate.run import tune
+
+        found = tune(self._store, self.ref, target_recall, queries, k, progress=progress)
+        self._refresh()
+        return found
+
     def missing_indexes(self) -> list[str]:
         """Return the names of those ``indexes`` that Postgres has not, dropped by hand for one."""
         with self._store.reading() as connection:

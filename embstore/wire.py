@@ -18,6 +18,7 @@ from psycopg.pq import Format
 from .connection import Engine
 
 _INT8_OID = 20
+_TEXT_OID = 25
 _BIT_OID = 1560
 _BIG_ENDIAN = np.dtype(">f4")
 
@@ -80,6 +81,17 @@ def register(connection: psycopg.BaseConnection[Any], engine: Engine) -> None:
 def vector(values: NDArray[np.float32]) -> Vector:
     """Encode one vector (dim,)."""
     return Vector(struct.pack(">HH", len(values), 0) + values.astype(_BIG_ENDIAN).tobytes())
+
+
+def encoded(parameter: object, engine: Engine) -> tuple[bytes, int]:
+    """Return a parameter of a search in binary form, and its type: a vector, bits or an id."""
+    if isinstance(parameter, Vector):
+        return parameter.data, engine.vector_oid
+    if isinstance(parameter, Bits):
+        return parameter.data, _BIT_OID
+    if isinstance(parameter, int):
+        return struct.pack(">q", parameter), _INT8_OID
+    return str(parameter).encode(), _TEXT_OID
 
 
 def vector_array(engine: Engine, values: NDArray[np.float32]) -> VectorArray:

@@ -55,8 +55,7 @@ class Queries:
         return len(self.vectors)
 
     def __str__(self) -> str:
-        plural = "query" if len(self) == 1 else "queries"
-        return f"{len(self):,} {plural} ({self.name})"
+        return f"{len(self):,} {'query' if len(self) == 1 else 'queries'} of {self.name}"
 
     def check_dim(self, dim: int, name: str) -> None:
         """Refuse queries that ``name`` cannot answer.

@@ -47,16 +47,19 @@ def knob(index: Index) -> str:
     return "ef_search" if index.kind == "hnsw" else "probes"
 
 
-def sweep(index: Index | None, k: int, asked: Iterable[int] | None = None) -> Sequence[int | None]:
+def sweep(version: VersionRow, k: int, asked: Iterable[int] | None = None) -> Sequence[int | None]:
     """Return the settings to measure, ascending; those that a search would raise to k, as k.
 
     Raises
     ------
     InvalidQuery
     """
+    index = next(iter(version.indexes), None)
     if index is None:
         if asked is not None:
-            raise InvalidQuery("there is no index to search with other settings: leave them out")
+            raise InvalidQuery(
+                f"{version.ref} has no index to be searched with other settings: leave them out"
+            )
         return [None]
     stored = index.search[knob(index)]
     most = MAX_EF_SEARCH if index.kind == "hnsw" else index.options["lists"]

@@ -62,7 +62,7 @@ def load(
                 except Repeated as found:
                     raise duplicate(sources, version, options, found) from None
                 if options.goal is not None and done.indexes:
-                    from .aim import aim
+                    from .aim import aim  # it asks queries, which know of loads
 
                     done = aim(connection, connect, engine, done, options.goal, options)
                 publish(connection, engine, done, options)

@@ -25,7 +25,16 @@ def aim(
     """Choose the index of a filled version by what it finds; the figures go to the metrics."""
     with connection.transaction():
         act_as_loader(connection, engine)
-        reached = reach(connection, connect, engine, version, options.index, goal, options.progress)
+        reached = reach(
+            connection,
+            connect,
+            engine,
+            version,
+            options.index,
+            goal,
+            options.progress,
+            options.warn,
+        )
         size = connection.execute(
             "SELECT pg_total_relation_size(%s::regclass)",
             (f"emb.{version_name(version.table_name, version.version)}",),

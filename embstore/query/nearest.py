@@ -27,7 +27,7 @@ from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
 from . import filter as filters
 from .filter import Filter
 from .lookup import as_objects, unpacked_ids, vectors_of
-from .shape import Cut, Found, Without, cut, joined, neighbors
+from .shape import Cut, Found, Without, cut, joined, neighbors, order
 from .statement import Scan, search
 from .target import (
     Target,
@@ -106,7 +106,6 @@ class Ask:
             and self.where is None
             and self.unsafe_where is None
             and self.exclude is None
-            and not self.search
             and not self.exact
         )
 
@@ -244,53 +243,77 @@ async def _at_once(
     wanted = ask.cut.k + (by == "id")
     if wanted > MAX_EF_SEARCH or (index and not _in_order(index, version)):
         return None
-    show = await check_columns(io, target, ask.show) if ask.show else ()
-    scan = Scan(index, _settings(index, wanted, {}) if index else ())
-    statement = target.statement(
-        (by, wanted, scan.settings, show),
-        lambda: search(engine, target, by, scan, wanted, None, show),
-    )
-    found = await rows(io, target, statement, {"_q": parameter})
-    # Short: is that all there is? Compared with nothing: is the id there, has it a direction?
-    if len(found) < wanted or found[-1][1] != found[-1][1] or found[0][1] is None:
+    if ask.search and (target.row is None or index is None):
         return None
-    if target.row:
-        answered = target.row.version
+    _check_search(ask.search, index, target)
+    show = await check_columns(io, target, ask.show) if ask.show else ()
+    scan = Scan(index, _settings(index, wanted, ask.search) if index else ())
+    key = (by, wanted, scan.settings, show)
+    statement = target.statement(key, lambda: search(engine, target, by, scan, wanted, None, show))
+    columns = None
+    if not show:
+        numbered = target.statement(
+            ("$1", *key),
+            lambda: statement.replace(b"%(_q)s", b"$1").replace(b"%%", b"%"),
+        )
+        columns = await io.columns(numbered, *wire.encoded(parameter, engine))
+    if columns is not None:
+        if None in columns[1]:  # compared with nothing: is the id there?
+            return None
+        ids, distances, versions = _decoded(columns, target)
+        shown: Sequence[Any] = ()
     else:
-        answered = found[0][2]
-        if target.seen is None or target.seen.version != answered:
-            now = await pinned(io, target)
-            if now.version != answered or _index(now) != index:
-                return None
+        found = await rows(io, target, statement, {"_q": parameter})
+        if not found or found[0][1] is None:
+            return None
+        own, away, *rest = zip(*found, strict=True)
+        ids = np.array(own, np.int64 if target.id_type is IdType.BIGINT else object)
+        distances, versions = np.array(away), rest[0] if target.row is None else ()
+        shown = [as_objects(each) for each in rest[target.row is None :]]
+    # Short: is that all there is? NaN: has it a direction?
+    if len(ids) < wanted or distances[-1] != distances[-1]:
+        return None
+    answered = target.row.version if target.row else versions[0]
+    if target.row is None and (target.seen is None or target.seen.version != answered):
+        now = await pinned(io, target)
+        if now.version != answered or _index(now) != index:
+            return None
+    kept: Any = slice(None)
     if by == "id":
-        found = [row for row in found if row[0] != parameter][: ask.cut.k]
-    ids, distances, *columns = zip(*found, strict=True)
-    if len(set(distances)) < len(distances):
-        found.sort(key=lambda row: (row[1], row[0]))
-        ids, distances, *columns = zip(*found, strict=True)
-    distance = np.array((distances,))
+        kept = np.flatnonzero(ids != parameter)[: ask.cut.k]
+    if (distances[1:] == distances[:-1]).any():
+        places = order(np.zeros(len(ids), np.int64), distances, ids)
+        kept = places[ids[places] != parameter][: ask.cut.k] if by == "id" else places
+    far = distances[None, kept]
     return Neighbors(
-        np.array((ids,), dtype=None if target.id_type is IdType.BIGINT else object),
-        target.metric.score(distance),
-        distance,
-        {
-            name: _objects(column)
-            for name, column in zip(show, columns[target.row is None :], strict=True)
-        },
+        ids[None, kept],
+        target.metric.score(far),
+        far,
+        {name: column[None, kept] for name, column in zip(show, shown, strict=True)},
         answered,
-        np.array((len(ids),)),
+        np.array((far.shape[1],)),
         ask.cut.k,
+    )
+
+
+def _decoded(
+    columns: tuple[list[Any], ...], target: Target
+) -> tuple[NDArray[Any], NDArray[np.float64], Sequence[int]]:
+    """Return ids, distances and the version of each row, as they came in binary form."""
+    if target.id_type is IdType.BIGINT:
+        ids: NDArray[Any] = np.frombuffer(b"".join(columns[0]), ">i8").astype(np.int64)
+    else:
+        ids = as_objects([each.decode() for each in columns[0]])
+    distances = np.frombuffer(b"".join(columns[1]), ">f8").astype(np.float64)
+    return (
+        ids,
+        distances,
+        [int.from_bytes(each) for each in columns[2][:1]] if target.row is None else (),
     )
 
 
 def _in_order(index: Index, target: Target | None) -> bool:
     return target is None or Scan(index).ordered(target)
-
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    column = np.empty((1, len(values)), dtype=object)
-    column[0] = values
-    return column
 
 
 @dataclass(frozen=True)
@@ -361,11 +384,8 @@ def left_out(exclude: object, own: pa.Array | None, queries: int, target: Target
     return lists[0] if len(lists) == 1 else lists[0].and_also(lists[1])
 
 
-async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
-    """Choose between the index and every row."""
-    assert target.row is not None
-    index = _index(target)
-    for name, value in ask.search.items():
+def _check_search(asked: Mapping[str, int], index: Index | None, target: Target) -> None:
+    for name, value in asked.items():
         if index is not None and name not in index.search:
             raise InvalidQuery(
                 f"search={{{name!r}: ...}}: the {index.kind} index of {target.ref} takes"
@@ -373,6 +393,13 @@ async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted:
             )
         if not isinstance(value, int) or value < 1:
             raise InvalidQuery(f"search={{{name!r}: {value!r}}}: a positive whole number is needed")
+
+
+async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
+    """Choose between the index and every row."""
+    assert target.row is not None
+    index = _index(target)
+    _check_search(ask.search, index, target)
     # One of the pages needs as many candidates as another, or they would not be pages of one list.
     least = wanted - ask.cut.offset
     if ask.exact or index is None or least > MAX_EF_SEARCH:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..catalog import VersionRow
 from ..errors import EmbstoreError, InvalidQuery, MissingPackage
 from ..io import Io, complete
-from ..query.lookup import MISSING
+from ..query.lookup import MISSING, as_list
 from ..query.nearest import Ask, How, check_queries
 from ..query.nearest import _ordinary as ordinary
 from ..query.shape import Found, cut, neighbors
@@ -323,7 +323,7 @@ class Replica(Reads):
             vectors = np.zeros((len(rows), self.dim), np.float32)
         if not every:
             vectors[~found] = self._filler(missing)
-        keys = list(ids) if type(ids) is list and len(ids) == len(asked) else _listed(asked)
+        keys = list(ids) if type(ids) is list and len(ids) == len(asked) else as_list(asked)
         attributes = {name: self._attributes.at(name, rows) for name in show}
         return Features(keys, vectors, found, attributes, self._row.version)
 
@@ -474,14 +474,6 @@ def _data(where: object) -> bool:
     if isinstance(where, tuple):
         return all(isinstance(each, Condition) for each in where)
     return isinstance(where, Mapping) or not type(where).__module__.startswith("sqlalchemy.")
-
-
-def _listed(ids: pa.Array) -> list[Any]:
-    # Arrow's own to_pylist is ten times as slow for integers.
-    plain: list[Any] = (
-        np.asarray(ids).tolist() if pa.types.is_integer(ids.type) else ids.to_pylist()
-    )
-    return plain
 
 
 def _arrow(path: Path) -> pa.Table:

@@ -32,7 +32,11 @@ def blocks_in(page: str, *languages: str) -> list[tuple[str, str]]:
 
 def run_page(page: Path, folder: Path, url: str) -> None:
     """Run its Python blocks as one script each, and its console commands, in order."""
-    environment = os.environ | {"EMBSTORE_URL": url, "PYTHONWARNINGS": "error"}
+    environment = os.environ | {
+        "EMBSTORE_URL": url,
+        "PYTHONWARNINGS": "error",
+        "XDG_CACHE_HOME": str(folder if os.access(folder, os.W_OK) else folder.parent),
+    }
     script = ""
     for language, text in blocks(page, "python", "console"):
         if language == "python":
@@ -58,12 +62,9 @@ def test_cli_page_is_current() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == generated, "run make docs"
 
 
-def test_python_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
-    run_page(ROOT / "docs" / "python.md", tmp_path, pg.url(database))
-
-
-def test_indexes_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
-    run_page(ROOT / "docs" / "indexes.md", tmp_path, pg.url(database))
+@pytest.mark.parametrize("page", ["python.md", "indexes.md", "recall.md", "evaluate.md"])
+def test_page_runs(pg: Server, database: str, tmp_path: Path, page: str) -> None:
+    run_page(ROOT / "docs" / page, tmp_path, pg.url(database))
 
 
 def test_replica_page_runs(pg: Server, database: str, tmp_path: Path) -> None:
