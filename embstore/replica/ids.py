@@ -153,7 +153,7 @@ def _build_hash(values: pa.Array, path: Path) -> dict[str, Any]:
         width = max(8, -(-longest_id // 8) * 8)
     hashes = _hashes(values, width)
     size = 1 << max(3, (_ROOM * len(values) - 1).bit_length())
-    order = np.argsort(hashes & np.uint64(size - 1), kind="stable")
+    order = np.argsort(hashes & np.uint64(size - 1))
     homes = (hashes[order] & np.uint64(size - 1)).astype(np.int64)
     # Linear probing, all at once: each takes its home or the slot behind the one before it.
     counted = np.arange(len(homes))

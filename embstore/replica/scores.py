@@ -62,8 +62,10 @@ class Rows:
             queries = queries.astype(np.float16).astype(np.float32)
         if self.metric is not Metric.COSINE:
             return queries
-        if len(queries) == 1 and 1e-30 < (square := float(queries[0] @ queries[0])) < 1e30:
-            return queries * np.float32(1 / math.sqrt(square))
+        if len(queries) == 1:
+            one = queries[0]
+            if 1e-30 < (square := float(one @ one)) < 1e30:
+                return queries / np.float32(math.sqrt(square))
         return (queries / lengths(queries)[:, None]).astype(np.float32)
 
     def floats(self, part: Part) -> Array32:
