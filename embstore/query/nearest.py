@@ -7,7 +7,7 @@ whose answer is packed into one row, and several blocks run at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
@@ -221,9 +221,9 @@ def _index(target: Target) -> Index | None:
     return next(iter(target.row.indexes), None)
 
 
-def _settings(index: Index, least: int, asked: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+def _settings(index: Index, least: int) -> tuple[tuple[str, str], ...]:
     """Return what a scan of the index needs set, to give ``least`` rows or more."""
-    search = {**index.search, **asked}
+    search = index.search
     if index.kind == "hnsw":
         ef_search = min(MAX_EF_SEARCH, max(search["ef_search"], least))
         return ("hnsw.ef_search", str(ef_search)), ("hnsw.iterative_scan", "strict_order")
@@ -247,7 +247,9 @@ async def _at_once(
         return None
     _check_search(ask.search, index, target)
     show = await check_columns(io, target, ask.show) if ask.show else ()
-    scan = Scan(index, _settings(index, wanted, ask.search) if index else ())
+    if index and ask.search:
+        index = replace(index, search={**index.search, **ask.search})
+    scan = Scan(index, _settings(index, wanted) if index else ())
     key = (by, wanted, scan.settings, show)
     statement = target.statement(key, lambda: search(engine, target, by, scan, wanted, None, show))
     columns = None
@@ -400,6 +402,8 @@ async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted:
     assert target.row is not None
     index = _index(target)
     _check_search(ask.search, index, target)
+    if index is not None:
+        index = replace(index, search={**index.search, **ask.search})
     # One of the pages needs as many candidates as another, or they would not be pages of one list.
     least = wanted - ask.cut.offset
     if ask.exact or index is None or least > MAX_EF_SEARCH:
@@ -409,13 +413,13 @@ async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted:
     if listed and not scan.ordered(target):
         return Scan()
     if scan.rounded(target):
-        least *= {**index.search, **ask.search}["oversample"]
+        least *= index.search["oversample"]
     if chosen is not None:
         through = max(1.0, await filters.estimated(io, target, chosen))
         total = max(target.row.rows or 0, through)
         if _VISIT * wanted * total / through > _LOOK * total + _COMPARE * through:
             return Scan()
-    return Scan(index, _settings(index, least, ask.search))
+    return Scan(index, _settings(index, least))
 
 
 async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without: Without) -> Found:
@@ -453,8 +457,7 @@ async def _fetch(
 ) -> Found:
     target, chosen = plan.target, plan.chosen
     statement = target.statement(
-        ("vectors", wanted, scan.index and scan.index.name, scan.settings, plan.show)
-        + ((chosen.key,) if chosen else ()),
+        ("vectors", wanted, scan.key, plan.show) + ((chosen.key,) if chosen else ()),
         lambda: search(engine, target, "vectors", scan, wanted, chosen, plan.show),
     )
     many = wire.bits_array if target.metric.of_bits else partial(wire.vector_array, engine)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import sql
 
@@ -40,6 +41,12 @@ class Scan:
 
     index: Index | None = None
     settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its statement depends on."""
+        own = self.index and (self.index.name, self.index.search.get("oversample"))
+        return own, self.settings
 
     @property
     def exact(self) -> bool:
