@@ -446,7 +446,10 @@ async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without:
             found = joined([found.take(~short[found.places]), more])
         raw = found.counts(len(vectors))
         answer = cut(found.take(without.keeps(found)), plan.cut)
-        lacking = (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
+        farthest = np.full(len(vectors), -np.inf)
+        np.maximum.at(farthest, found.places, found.distances)
+        more_may_do = plan.cut.max_distance is None or farthest <= plan.cut.max_distance
+        lacking = more_may_do & (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
         if plan.cut.group is None or wanted >= total or not lacking.any():
             return answer
         wanted = min(4 * wanted, total)
