@@ -25,8 +25,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from . import connection, store, wire
 from .errors import ConnectionFailed
 from .io import AsyncIo, Io
+from .query.ask import Ask, How
 from .query.lookup import features, lookup
-from .query.nearest import Ask, How, nearest, similar
+from .query.nearest import nearest, similar
 from .query.target import Target
 from .reads import as_matrix, check_matrix
 from .release.aliases import Moved

@@ -10,9 +10,10 @@ import numpy as np
 
 from .errors import InvalidQuery
 from .io import complete
+from .query.ask import Ask, How
 from .query.filter import columns_of
 from .query.lookup import lookup
-from .query.nearest import Ask, How, nearest, similar
+from .query.nearest import nearest, similar
 from .query.target import Target, pinned
 from .query.where import Condition, parse
 from .types import Features, IdType, Neighbors, Vectors

@@ -20,8 +20,8 @@ from ..catalog import VersionRow
 from ..connection import Connection, Engine, translated
 from ..errors import DimensionMismatch, InvalidQuery
 from ..io import SyncIo, complete
+from ..query.check import check_queries
 from ..query.lookup import vectors_of
-from ..query.nearest import check_queries
 from ..query.target import Target, check_ids
 from ..refs import NAME
 from ..relations import version_table

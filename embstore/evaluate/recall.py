@@ -14,7 +14,8 @@ from ..catalog import VersionRow
 from ..errors import InvalidQuery
 from ..index.choose import EF_SEARCH
 from ..io import Lender, complete
-from ..query.nearest import BLOCK, MAX_EF_SEARCH, Ask, nearest, similar
+from ..query.ask import Ask
+from ..query.nearest import BLOCK, MAX_EF_SEARCH, nearest, similar
 from ..query.target import Target
 from ..types import Index, Precision, Progress
 from .queries import Queries

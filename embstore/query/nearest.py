@@ -6,10 +6,10 @@ whose answer is packed into one row, and several blocks run at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -19,12 +19,13 @@ from psycopg import sql
 
 from .. import wire
 from ..connection import Engine
-from ..errors import DimensionMismatch, InvalidQuery
+from ..errors import InvalidQuery
 from ..index.choose import EF_SEARCH
 from ..io import Io, Lender
-from ..load.checks import MAX_NORM, MIN_NORM
 from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
 from . import filter as filters
+from .ask import Ask
+from .check import check_dim, check_queries, check_search, ordinary
 from .filter import Filter
 from .lookup import as_objects, unpacked_ids, vectors_of
 from .shape import Cut, Found, Without, cut, joined, neighbors, order
@@ -51,68 +52,9 @@ BLOCK = 1000
 _LOOK, _COMPARE, _VISIT = 0.05, 0.2, 14.0
 
 
-class How(TypedDict, total=False):
-    """What a call may say beside its queries and k; see ``Reads.nearest``."""
-
-    where: object
-    unsafe_where: object
-    max_distance: float | None
-    per_group: str | None
-    group_limit: int
-    offset: int
-    exclude: object
-    exact: bool
-    search: Mapping[str, int] | None
-    show: Sequence[str]
-    progress: Callable[[int, int], None] | None
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What a call asks for beside its queries; see ``Reads.nearest``."""
-
-    cut: Cut
-    where: object = None
-    unsafe_where: object = None
-    exclude: object = None
-    exact: bool = False
-    search: Mapping[str, int] = field(default_factory=dict)
-    show: Sequence[str] = ()
-    progress: Callable[[int, int], None] | None = None
-
-    @classmethod
-    def of(cls, k: int, **how: Unpack[How]) -> Ask:
-        """Return what a call asks for, checked as far as can be without what it asks.
-
-        Raises
-        ------
-        InvalidQuery
-        """
-        rest: dict[str, Any] = {**how, "search": how.get("search") or {}}
-        cut = Cut(
-            k,
-            rest.pop("offset", 0),
-            rest.pop("max_distance", None),
-            rest.pop("per_group", None),
-            rest.pop("group_limit", 1),
-        )
-        return cls(cut, **rest)
-
-    @property
-    def plain(self) -> bool:
-        """Whether it can be answered by one simple statement, also of the live view."""
-        return (
-            self.cut.plain
-            and self.where is None
-            and self.unsafe_where is None
-            and self.exclude is None
-            and not self.exact
-        )
-
-
 async def nearest(lender: Lender, target: Target, queries: object, ask: Ask) -> Neighbors:
     """Return the k nearest rows to each query; see ``Reads.nearest``."""
-    single = _ordinary(queries, target)
+    single = ordinary(queries, target)
     if single is None:
         vectors = check_queries(queries, target)
     elif ask.plain:
@@ -125,7 +67,7 @@ async def nearest(lender: Lender, target: Target, queries: object, ask: Ask) -> 
         vectors = single[None]
     async with lender.io() as io:
         target = await pinned(io, target)
-        _check_dim(vectors.shape[1], target)
+        check_dim(vectors.shape[1], target)
         return await _search(lender, io, target, vectors, ask)
 
 
@@ -145,74 +87,6 @@ async def similar(lender: Lender, target: Target, ids: object, ask: Ask) -> Neig
                 " has no direction to compare by cosine"
             )
         return await _search(lender, io, target, vectors, ask, asked)
-
-
-def check_queries(queries: object, target: Target) -> Vectors:
-    """Return the queries as float32 (q, dim); a single vector (dim,) is one query.
-
-    Raises
-    ------
-    DimensionMismatch, InvalidQuery
-        NaN or infinity; under cosine also a norm that has no direction. Bits other than 0 and 1;
-        under jaccard also bits that are all 0.
-    """
-    try:
-        with np.errstate(over="ignore"):
-            vectors = np.atleast_2d(np.asarray(queries, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        raise InvalidQuery(f"the queries are not an array of numbers: {error}") from error
-    if vectors.ndim != 2 or not vectors.shape[1]:
-        raise InvalidQuery(f"the queries have shape {vectors.shape}: it must be (q, dim) or (dim,)")
-    _check_dim(vectors.shape[1], target)
-    finite = np.isfinite(vectors)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite.all(axis=1))[0])
-        raise InvalidQuery(f"query {row + 1} holds NaN or infinity")
-    if target.metric.of_bits:
-        _check_bits(vectors, target)
-    if target.metric is Metric.COSINE:
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        bad = np.flatnonzero(~((norms >= MIN_NORM) & (norms <= MAX_NORM)))
-        if len(bad):
-            raise InvalidQuery(
-                f"query {bad[0] + 1} has norm {norms[bad[0]]:g}: it has no direction to compare by"
-                " cosine"
-            )
-    return vectors
-
-
-def _check_dim(dim: int, target: Target) -> None:
-    if target.dim not in {None, dim}:
-        raise DimensionMismatch(f"{target.ref} has {target.dim} dimensions, the queries have {dim}")
-
-
-def _check_bits(vectors: Vectors, target: Target) -> None:
-    bad = np.flatnonzero(((vectors != 0) & (vectors != 1)).any(axis=1))
-    if len(bad):
-        raise InvalidQuery(
-            f"query {bad[0] + 1} holds other values than 0 and 1, and {target.ref} holds bits"
-        )
-    empty = np.flatnonzero(~vectors.any(axis=1))
-    if len(empty) and target.metric is Metric.JACCARD:
-        raise InvalidQuery(
-            f"query {empty[0] + 1} is all 0: it has nothing in common to compare by jaccard"
-        )
-
-
-# Squared norms that are finite and have a direction, with room for rounding.
-_ORDINARY = (1e-30, 1e30)
-
-
-def _ordinary(queries: object, target: Target) -> Vectors | None:
-    """Return the one query that is seen to be good by one product, as the hot path's are."""
-    if not (isinstance(queries, np.ndarray) and queries.dtype == np.float32) or (
-        target.metric.of_bits
-    ):
-        return None
-    single = queries[0] if queries.ndim == 2 and len(queries) == 1 else queries
-    if single.ndim != 1 or target.dim not in {None, len(single)}:
-        return None
-    return single if _ORDINARY[0] < float(single @ single) < _ORDINARY[1] else None
 
 
 def _index(target: Target) -> Index | None:
@@ -245,7 +119,7 @@ async def _at_once(
         return None
     if ask.search and (target.row is None or index is None):
         return None
-    _check_search(ask.search, index, target)
+    check_search(ask.search, index, target)
     show = await check_columns(io, target, ask.show) if ask.show else ()
     if index and ask.search:
         index = replace(index, search={**index.search, **ask.search})
@@ -386,22 +260,11 @@ def left_out(exclude: object, own: pa.Array | None, queries: int, target: Target
     return lists[0] if len(lists) == 1 else lists[0].and_also(lists[1])
 
 
-def _check_search(asked: Mapping[str, int], index: Index | None, target: Target) -> None:
-    for name, value in asked.items():
-        if index is not None and name not in index.search:
-            raise InvalidQuery(
-                f"search={{{name!r}: ...}}: the {index.kind} index of {target.ref} takes"
-                f" {', '.join(index.search)}"
-            )
-        if not isinstance(value, int) or value < 1:
-            raise InvalidQuery(f"search={{{name!r}: {value!r}}}: a positive whole number is needed")
-
-
 async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
     """Choose between the index and every row."""
     assert target.row is not None
     index = _index(target)
-    _check_search(ask.search, index, target)
+    check_search(ask.search, index, target)
     if index is not None:
         index = replace(index, search={**index.search, **ask.search})
     # One of the pages needs as many candidates as another, or they would not be pages of one list.

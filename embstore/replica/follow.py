@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ..connection import parse
 from ..errors import ConnectionFailed, EmbstoreError, ServerFailed
-from ..query.nearest import How
+from ..query.ask import How
 from ..query.target import Target
 from ..reads import Reads
 from ..refs import split

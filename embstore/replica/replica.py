@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..catalog import VersionRow
 from ..errors import EmbstoreError, InvalidQuery, MissingPackage
 from ..io import Io, complete
+from ..query.ask import Ask, How
+from ..query.check import check_queries, ordinary
 from ..query.lookup import MISSING, as_list
-from ..query.nearest import Ask, How, check_queries
-from ..query.nearest import _ordinary as ordinary
 from ..query.shape import Found, cut, neighbors
 from ..query.target import Target, check_columns, check_ids, check_lists
 from ..query.where import Condition, conditions
