@@ -280,8 +280,10 @@ async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted:
     if chosen is not None:
         through = max(1.0, await filters.estimated(io, target, chosen))
         total = max(target.row.rows or 0, through)
-        if _VISIT * wanted * total / through > _LOOK * total + _COMPARE * through:
+        if _VISIT * least * total / through > _LOOK * total + _COMPARE * through:
             return Scan()
+        # By default a scan ends at 20,000 rows, of which a filter may have left few.
+        return Scan(index, (*_settings(index, least), ("hnsw.max_scan_tuples", "200000")))
     return Scan(index, _settings(index, least))
 
 

@@ -173,8 +173,8 @@ def _several(column: str, values: Any, kind: str) -> pa.Array:
         )
     typed = [_typed(column, each, kind) for each in listed]
     if kind == "bigint" and any(isinstance(each, float) for each in typed):
-        # A fraction equals no integer; a whole number does.
-        typed = [int(each) for each in typed if each == int(each)]
+        # A fraction equals no integer, nor does what is beyond a bigint.
+        typed = [int(each) for each in typed if each == int(each) and -(2**63) <= each < 2**63]
     return pa.array(typed, _ARROW[kind])
 
 
