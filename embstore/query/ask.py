@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
 from .shape import Cut
@@ -47,13 +48,17 @@ class Ask:
         InvalidQuery
         """
         rest: dict[str, Any] = {**how, "search": how.get("search") or {}}
-        cut = Cut(
+        given = (
             k,
             rest.pop("offset", 0),
             rest.pop("max_distance", None),
             rest.pop("per_group", None),
             rest.pop("group_limit", 1),
         )
+        try:
+            cut = _cut(*given)
+        except TypeError:  # unhashable: not a number at all
+            cut = Cut(*given)
         return cls(cut, **rest)
 
     @property
@@ -66,3 +71,7 @@ class Ask:
             and self.exclude is None
             and not self.exact
         )
+
+
+# A caller asks for the same again and again; to check it each time is a tenth of a call's cost.
+_cut = lru_cache(maxsize=1000, typed=True)(Cut)
