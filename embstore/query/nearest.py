@@ -22,7 +22,7 @@ from ..connection import Engine
 from ..errors import InvalidQuery
 from ..index.choose import EF_SEARCH
 from ..io import Io, Lender
-from ..types import IdType, Index, Metric, Neighbors, Precision, Vectors
+from ..types import IdType, Index, Metric, Neighbors, Vectors
 from . import filter as filters
 from .ask import Ask
 from .check import check_dim, check_queries, check_search, ordinary
@@ -104,8 +104,9 @@ def _settings(index: Index, least: int) -> tuple[tuple[str, str], ...]:
     return ("ivfflat.probes", str(search["probes"])), ("ivfflat.iterative_scan", "relaxed_order")
 
 
-# What the live view is asked with before it is known which version answers.
-_USUAL = Index("", "hnsw", Precision.FLOAT32, {}, {"ef_search": EF_SEARCH}, None, None, "")
+def _usual(target: Target) -> Index:
+    """Return what the live view is asked by before it is known which version answers."""
+    return Index("", "hnsw", target.precision, {}, {"ef_search": EF_SEARCH}, None, None, "")
 
 
 async def _at_once(
@@ -113,9 +114,9 @@ async def _at_once(
 ) -> Neighbors | None:
     """Answer one query in one step, as almost all can be; None when it takes more."""
     version = target if target.row else target.seen
-    index = _index(version) if version else _USUAL
+    index = _index(version) if version else _usual(target)
     wanted = ask.cut.k + (by == "id")
-    if wanted > MAX_EF_SEARCH or (index and not _in_order(index, version)):
+    if wanted > MAX_EF_SEARCH or (index and not Scan(index).ordered(target)):
         return None
     if ask.search and (target.row is None or index is None):
         return None
@@ -186,10 +187,6 @@ def _decoded(
         distances,
         [int.from_bytes(each) for each in columns[2][:1]] if target.row is None else (),
     )
-
-
-def _in_order(index: Index, target: Target | None) -> bool:
-    return target is None or Scan(index).ordered(target)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,21 @@ def test_what_is_refused(store: Store, ask: Any, says: str, live: bool) -> None:
     assert len(table.nearest(np.ones(4), 3).ids) == 1
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_first_call_on_what_is_live(store: Store, metric: str) -> None:
+    given = bits(5000, 70)
+    store.create_table("leaves", metric=metric).load(given, ids=range(5000), promote=True)
+    version = store["leaves@1"]
+    assert version.index == "hnsw"
+    for _ in range(2):
+        by_id, by_vector = store.table("leaves"), store.table("leaves")
+        for _ in range(2):
+            np.testing.assert_array_equal(by_id.similar([7], 5).ids, version.similar([7], 5).ids)
+            np.testing.assert_array_equal(
+                by_vector.nearest(given[7], 5).ids, version.nearest(given[7], 5).ids
+            )
+
+
 def test_zeros_are_data_under_hamming(store: Store) -> None:
     table = store.create_table("leaves", metric="hamming")
     version = table.load(np.vstack([np.zeros((2, 9)), np.eye(9)]), ids=range(11))
