@@ -244,7 +244,11 @@ def test_load(store: Store, tmp_path: Path) -> None:
             {},
             r"array row 200001 \(id 200000\): value 2 is 0.5, which is no leaf index",
         ),
-        (np.ones((2, 70_000), bool), {}, "70000 bits are more than an HNSW index takes .64000."),
+        (
+            np.ones((2, 70_000), bool),
+            {"index": "hnsw"},
+            r"70000 bits are more than HNSW takes \(64000\)",
+        ),
     ],
 )
 def test_bad_trees(store: Store, source: Any, how: dict[str, Any], says: str) -> None:
