@@ -255,7 +255,8 @@ def test_bad_trees(store: Store, source: Any, how: dict[str, Any], says: str) ->
     metric = "jaccard" if how.get("bits", True) else "cosine"
     table = store.create_table("leaves", metric=metric)
     with pytest.raises(EmbstoreError, match=says) as raised:
-        table.load(source, X=how.get("data"), ids="row-number")
+        index = how.get("index", "auto")
+        table.load(source, X=how.get("data"), ids="row-number", index=index)
     assert "\n" not in str(raised.value)
 
 
