@@ -109,8 +109,12 @@ class Graph:
     ) -> NDArray[np.int64]:
         """Return the rows (q, k) near prepared queries; -1 where fewer were found."""
         if breadth <= SEARCH_BREADTH and among is None:
-            found: NDArray[np.int64] = self._index.search(queries, k)[1]
-            return found
+            # What faiss' own Python does before this is a twentieth of a search.
+            queries = np.ascontiguousarray(queries)
+            rows = np.empty((len(queries), k), np.int64)
+            scores, pointer = np.empty(rows.shape, np.float32), self._faiss.swig_ptr
+            self._index.search_c(len(queries), pointer(queries), k, pointer(scores), pointer(rows))
+            return rows
         settings = self._faiss.SearchParametersHNSW(efSearch=breadth)
         if among is not None:
             # Held here by a name: faiss itself would not.
