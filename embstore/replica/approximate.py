@@ -120,5 +120,5 @@ class Graph:
             # Held here by a name: faiss itself would not.
             selector = self._faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
             settings.sel = selector
-        found = self._index.search(queries, k, params=settings)[1]
-        return found  # noqa: RET504
+        found: NDArray[np.int64] = self._index.search(queries, k, params=settings)[1]
+        return found
