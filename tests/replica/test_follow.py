@@ -120,8 +120,14 @@ def test_each_call_is_of_one_version(store: Store, tmp_path: Path) -> None:
 
 
 def test_with_the_server_down_it_answers_and_says_how_old_it_is(
-    pg: Server, database: str, store: Store, proxy: Proxy, tmp_path: Path
+    pg: Server,
+    database: str,
+    store: Store,
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("embstore.connection.CONNECT_TIMEOUT_S", 1)
     load(store, 1)
     url = through(pg, database, proxy)
     with embstore.follow("items", tmp_path, url=url, every=0.05) as items:
