@@ -61,12 +61,11 @@ def _points(bench: Bench, base: Array, queries: Array) -> Iterator[Point]:
     try:
         version = table.load(base, ids=ids, index="hnsw", promote=True)
         hand = by_hand.Queries(bench.store.url, f"emb.curve_v{version.number}", 100)
-        for ef in EF:
+        for ef in EF:  # one after the other, so that a slow minute hits both
             hand.tune(ef)
             yield point("by hand", ef, lambda query: [row[0] for row in hand.nearest(query)])
-        hand.connection.close()
-        for ef in EF:
             yield point("embstore", ef, partial(_ids, version, search={"ef_search": ef}))
+        hand.connection.close()
         yield point("embstore, by default", "", partial(_ids, version))
         yield point("embstore, exact", "", partial(_ids, version, exact=True))
     finally:
