@@ -16,16 +16,19 @@ def test_float16_for_queries_of_any_length(store: Store, metric: str, kind: str)
     version = table.load(
         VECTORS, ids=range(5000), index={"kind": kind, "precision": "float16"}, promote=True
     )
+    # Lists begin at random: all of them are read, so that every run finds the same.
+    search = {"probes": 10} if kind == "ivfflat" else None
     for scale in (1.0, 1e-12, 1e6):
         queries = (VECTORS[:40] * scale).astype(np.float32)
-        found, full = version.nearest(queries, 10), version.nearest(queries, 10, exact=True)
+        found = version.nearest(queries, 10, search=search)
+        full = version.nearest(queries, 10, exact=True)
         if metric != "l2":
             assert recall(found.ids, exact(metric, queries, VECTORS, 10)) >= 0.95, scale
-        if kind == "ivfflat" and metric == "l2" and scale != 1:
-            continue  # far from every list: these are not told apart by their centres
         close = np.isclose(found.distances, full.distances, rtol=1e-5)
         assert close.mean() >= 0.95, scale
-        live = np.concatenate([table.nearest(query, 10).ids for query in queries[:5]])
+        live = np.concatenate(
+            [table.nearest(query, 10, search=search).ids for query in queries[:5]]
+        )
         np.testing.assert_array_equal(live, found.ids[:5])
     paged = [version.nearest(VECTORS[0], 10, offset=at).ids[0] for at in (0, 10, 20)]
     assert len(set(np.concatenate(paged).tolist())) == 30
