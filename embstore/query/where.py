@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InvalidQuery
+from ..load.attributes import STORED
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "not in")
 MAX_CONDITIONS = 100
@@ -150,17 +151,6 @@ def _condition(
     return Condition(column, op, _typed(column, value, kind))
 
 
-_ARROW = {
-    "bigint": pa.int64(),
-    "double precision": pa.float64(),
-    "boolean": pa.bool_(),
-    "text": pa.string(),
-    "date": pa.date32(),
-    "timestamp without time zone": pa.timestamp("us"),
-    "timestamp with time zone": pa.timestamp("us", "UTC"),
-}
-
-
 def _several(column: str, values: Any, kind: str) -> pa.Array:
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise InvalidQuery(f"the filter on {column!r}: in takes a list, not {values!r:.100}")
@@ -175,7 +165,7 @@ def _several(column: str, values: Any, kind: str) -> pa.Array:
     if kind == "bigint" and any(isinstance(each, float) for each in typed):
         # A fraction equals no integer, nor does what is beyond a bigint.
         typed = [int(each) for each in typed if each == int(each) and -(2**63) <= each < 2**63]
-    return pa.array(typed, _ARROW[kind])
+    return pa.array(typed, STORED[kind])
 
 
 def _typed(column: str, value: Any, kind: str) -> Any:
