@@ -95,6 +95,14 @@ def _index(target: Target) -> Index | None:
     return next(iter(target.row.indexes), None)
 
 
+def _as_asked(index: Index | None, ask: Ask, target: Target) -> Index | None:
+    """Return the index with the settings of a call."""
+    check_search(ask.search, index, target)
+    if index is None or not ask.search:
+        return index
+    return replace(index, search={**index.search, **ask.search})
+
+
 def _settings(index: Index, least: int) -> tuple[tuple[str, str], ...]:
     """Return what a scan of the index needs set, to give ``least`` rows or more."""
     search = index.search
@@ -120,10 +128,8 @@ async def _at_once(
         return None
     if ask.search and (target.row is None or index is None):
         return None
-    check_search(ask.search, index, target)
+    index = _as_asked(index, ask, target)
     show = await check_columns(io, target, ask.show) if ask.show else ()
-    if index and ask.search:
-        index = replace(index, search={**index.search, **ask.search})
     scan = Scan(index, _settings(index, wanted) if index else ())
     key = (by, wanted, scan.settings, show)
     statement = target.statement(key, lambda: search(engine, target, by, scan, wanted, None, show))
@@ -177,16 +183,11 @@ def _decoded(
     columns: tuple[list[Any], ...], target: Target
 ) -> tuple[NDArray[Any], NDArray[np.float64], Sequence[int]]:
     """Return ids, distances and the version of each row, as they came in binary form."""
-    if target.id_type is IdType.BIGINT:
-        ids: NDArray[Any] = np.frombuffer(b"".join(columns[0]), ">i8").astype(np.int64)
-    else:
-        ids = as_objects([each.decode() for each in columns[0]])
+    bigint = target.id_type is IdType.BIGINT
+    keys = b"".join(columns[0]) if bigint else [each.decode() for each in columns[0]]
     distances = np.frombuffer(b"".join(columns[1]), ">f8").astype(np.float64)
-    return (
-        ids,
-        distances,
-        [int.from_bytes(each) for each in columns[2][:1]] if target.row is None else (),
-    )
+    versions = [int.from_bytes(each) for each in columns[2][:1]] if target.row is None else ()
+    return unpacked_ids(keys, target.id_type), distances, versions
 
 
 @dataclass(frozen=True)
@@ -260,10 +261,7 @@ def left_out(exclude: object, own: pa.Array | None, queries: int, target: Target
 async def _scan(io: Io, target: Target, ask: Ask, chosen: Filter | None, wanted: int) -> Scan:
     """Choose between the index and every row."""
     assert target.row is not None
-    index = _index(target)
-    check_search(ask.search, index, target)
-    if index is not None:
-        index = replace(index, search={**index.search, **ask.search})
+    index = _as_asked(_index(target), ask, target)
     # One of the pages needs as many candidates as another, or they would not be pages of one list.
     least = wanted - ask.cut.offset
     if ask.exact or index is None or least > MAX_EF_SEARCH:
@@ -306,13 +304,15 @@ async def _block(io: Io, engine: Engine, plan: _Plan, vectors: Vectors, without:
             more = await _fetch(io, engine, plan, Scan(), wanted, vectors[again])
             more.places = again[more.places]
             found = joined([found.take(~short[found.places]), more])
-        raw = found.counts(len(vectors))
         answer = cut(found.take(without.keeps(found)), plan.cut)
+        if plan.cut.group is None or wanted >= total:
+            return answer
+        raw = found.counts(len(vectors))
         farthest = np.full(len(vectors), -np.inf)
         np.maximum.at(farthest, found.places, found.distances)
         more_may_do = plan.cut.max_distance is None or farthest <= plan.cut.max_distance
         lacking = more_may_do & (answer.counts(len(vectors)) < plan.cut.k) & (raw >= wanted)
-        if plan.cut.group is None or wanted >= total or not lacking.any():
+        if not lacking.any():
             return answer
         wanted = min(4 * wanted, total)
 

@@ -22,6 +22,7 @@ from typing import Any
 from psycopg import sql
 
 from ..connection import Engine
+from ..index.build import expression
 from ..types import IdType, Index, Metric, Precision
 from .filter import Filter
 from .target import Target, column
@@ -142,25 +143,21 @@ def _operator(engine: Engine, metric: Metric) -> sql.Composed:
 
 def _indexed(engine: Engine, target: Target, index: Index, own: sql.Composable) -> sql.Composable:
     """Return the expression that the index is on, compared with the query."""
-    dim = target.dim
-    if index.precision is target.precision:
-        return sql.SQL("embedding {} {}").format(_operator(engine, target.metric), own)
-    if index.precision is Precision.FLOAT16:
-        half = engine.type("halfvec", dim)
-        if target.metric is not Metric.L2:
-            # Its length changes nothing in the order, and may be beyond float16.
-            own = sql.SQL("{}.l2_normalize({})").format(engine.schema, own)
-        return sql.SQL("(embedding::{half}) {operator} ({own})::{half}").format(
-            half=half, operator=_operator(engine, target.metric), own=own
-        )
-    return sql.SQL(
-        "({quantize}(embedding)::bit({dim})) {operator} {quantize}({own})::bit({dim})"
-    ).format(
-        quantize=sql.SQL("{}.binary_quantize").format(engine.schema),
-        dim=sql.Literal(dim),
-        operator=_operator(engine, Metric.HAMMING),
-        own=own,
-    )
+    assert target.row is not None
+    stored = expression(engine, target.row, index.precision)
+    operator = _operator(engine, target.metric)
+    if index.precision is not target.precision:
+        if index.precision is Precision.FLOAT16:
+            if target.metric is not Metric.L2:
+                # Its length changes nothing in the order, and may be beyond float16.
+                own = sql.SQL("{}.l2_normalize({})").format(engine.schema, own)
+            own = sql.SQL("({})::{}").format(own, engine.type("halfvec", target.dim))
+        else:
+            operator = _operator(engine, Metric.HAMMING)
+            own = sql.SQL("{}.binary_quantize({})::{}").format(
+                engine.schema, own, engine.type("bit", target.dim)
+            )
+    return sql.SQL("{} {} {}").format(stored, operator, own)
 
 
 def _packed(
