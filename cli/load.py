@@ -134,6 +134,12 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
     metavar="NAME=VALUE",
     help="A metric of the training; may be repeated.",
 )
+@click.option(
+    "--space",
+    metavar="TEXT",
+    help="Which training the vectors are of; those of one space may be compared and go live"
+    " together. [default: the parameter run_id]",
+)
 @click.option("--note", metavar="TEXT", help="Whatever should be remembered of this version.")
 @click.option("--promote", is_flag=True, help="Make the version live in the same step.")
 @options.url

@@ -28,7 +28,8 @@ def _print(moves: list[Moved], alias: str, as_json: bool) -> None:
         return
     for each in moves:
         before = "nothing" if each.previous is None else f"version {each.previous}"
-        print(f"{each.table_name}@{alias} is version {each.version} (was {before})")
+        now = "gone" if each.version is None else f"version {each.version}"
+        print(f"{each.table_name}@{alias} is {now} (was {before})")
 
 
 @click.command()
@@ -52,10 +53,10 @@ def promote(
 @options.url
 @options.as_json
 def rollback(table: str, message: str | None, url: str | None, as_json: bool) -> None:
-    """Make live again what was live before the last promote of TABLE."""
+    """Make live again what was live before the last release of TABLE, of all tables in it."""
     with options.open_store(url) as store:
-        moved = store.table(table).rollback(message=message)
-    _print([moved], "live", as_json)
+        moves = store.rollback(table, message=message)
+    _print(moves, "live", as_json)
 
 
 COMMANDS = (promote, rollback)

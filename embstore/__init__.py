@@ -12,6 +12,7 @@ from .errors import (
     DimensionMismatch,
     DuplicateId,
     EmbstoreError,
+    GateFailed,
     InvalidName,
     InvalidQuery,
     LoadFailed,
@@ -20,9 +21,11 @@ from .errors import (
     ReplicaDamaged,
     SchemaMismatch,
     ServerFailed,
+    SpaceMismatch,
 )
 from .evaluate.result import Evaluation
 from .readers.query import Query
+from .release.releases import Release
 from .replica.follow import Follower, follow
 from .replica.replica import Replica, open_replica
 from .store import Store, connect
@@ -41,6 +44,7 @@ __all__ = [
     "Evaluation",
     "Features",
     "Follower",
+    "GateFailed",
     "Index",
     "InvalidName",
     "InvalidQuery",
@@ -49,10 +53,12 @@ __all__ = [
     "Neighbors",
     "NotFound",
     "Query",
+    "Release",
     "Replica",
     "ReplicaDamaged",
     "SchemaMismatch",
     "ServerFailed",
+    "SpaceMismatch",
     "Store",
     "Table",
     "Version",

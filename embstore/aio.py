@@ -25,13 +25,14 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from . import connection, store, wire
 from .errors import ConnectionFailed
 from .io import AsyncIo, Io
+from .link import HELPERS, POOL_SIZE
 from .query.ask import Ask, How
 from .query.lookup import features, lookup
 from .query.nearest import nearest, similar
 from .query.target import Target
 from .reads import as_matrix, check_matrix
 from .release.aliases import Moved
-from .store import HELPERS, POOL_SIZE, Store
+from .store import Store
 from .types import FeatureMatrix, Features, Neighbors, Vectors
 from .version import Version
 

@@ -66,6 +66,8 @@ class VersionRow:
     created_by: str
     ready_at: datetime | None
     retired_at: datetime | None
+    space: str | None
+    appended: int
 
     @classmethod
     def make(cls, **row: Any) -> Self:
@@ -98,18 +100,19 @@ def as_indexes(indexes: Iterable[Index]) -> Jsonb:
 
 @dataclass(frozen=True)
 class Move:
-    """A row of ``embstore.alias_history``."""
+    """A row of ``embstore.alias_history``; version is None where a rollback left none live."""
 
     move: int
     table_name: str
     alias: str
-    version: int
+    version: int | None
     previous: int | None
     action: str
     undoes: int | None
     moved_at: datetime
     moved_by: str
     message: str | None
+    release: int | None
 
 
 def _columns(of: type) -> LiteralString:

@@ -150,6 +150,9 @@ _OWN = {
     "EM007": errors.DimensionMismatch,
     "EM008": errors.NotFound,
     "EM009": errors.InvalidQuery,
+    "EM010": errors.GateFailed,
+    "EM011": errors.SpaceMismatch,
+    "EM012": errors.DatabaseFailed,
 }
 
 

@@ -14,10 +14,12 @@ the standard class that a caller would catch, and keeps its data as attributes.
       InvalidName           (ValueError)       a name or reference that breaks the naming rule
       InvalidQuery          (ValueError)       k, a query vector, a column that cannot be used
         DimensionMismatch                      vectors of another dim than the version's
+        SpaceMismatch                          vectors of two trainings, which cannot be compared
       BadInput              (ValueError)       a source that cannot be loaded: file, row, id
         DuplicateId
       LoadFailed            (RuntimeError)     the server refused or lost a load; nothing is visible
       MissingPackage        (ImportError)      an optional package, with the extra that brings it
+      GateFailed            (RuntimeError)     a gate before a promote; live is as it was
       ReplicaDamaged        (RuntimeError)     a replica's folder that is not whole
       DatabaseFailed        (RuntimeError)     any other refusal of the database
 """
@@ -65,6 +67,10 @@ class DimensionMismatch(InvalidQuery):
     """Vectors of another dim than the version's."""
 
 
+class SpaceMismatch(InvalidQuery):
+    """Vectors of two trainings, which cannot be compared."""
+
+
 class BadInput(EmbstoreError, ValueError):
     """A source that cannot be loaded, with the place at fault.
 
@@ -106,6 +112,20 @@ class LoadFailed(EmbstoreError, RuntimeError):
 
 class MissingPackage(EmbstoreError, ImportError):
     """An optional package is not installed."""
+
+
+class GateFailed(EmbstoreError, RuntimeError):
+    """A gate that a version does not pass, or that could not be measured; live is as it was.
+
+    Attributes
+    ----------
+    results : tuple of GateResult
+        Of all gates, those that passed too.
+    """
+
+    def __init__(self, message: str = "", *, results: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class ReplicaDamaged(EmbstoreError, RuntimeError):

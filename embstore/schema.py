@@ -7,6 +7,7 @@ every connect, the constant below is enough.
 from __future__ import annotations
 
 import io
+import re
 from contextlib import redirect_stdout
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # The newest revision in migrations/; a test holds it against Alembic's own answer.
-HEAD = "0003"
+HEAD = "0004"
 VERSION_TABLE = "alembic_version"
 # Any constant that nobody else's advisory locks use: "embstore" as a number.
 MIGRATION_LOCK = int.from_bytes(b"embstore", "big") >> 1
@@ -113,9 +114,12 @@ def run_sql(name: str) -> None:
         _execute(statement.strip().removesuffix(";"))
 
 
-def run_function(name: str, revision: str) -> None:
-    """Create a SQL function as of ``revision``, replacing the one that is there."""
-    _execute(_text(f"functions/{name}/{revision}.sql").strip())
+def run_function(name: str, revision: str, *, replace: bool = False) -> None:
+    """Create a SQL function as of ``revision``; with ``replace`` what was granted on it stays."""
+    text = _text(f"functions/{name}/{revision}.sql").strip()
+    if replace:
+        text = re.sub(r"^CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", text)
+    _execute(text)
 
 
 def drop_function(name: str) -> None:

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
-import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool, PoolTimeout
-
-from . import catalog, connection, schema, wire
+from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
-from .errors import ConnectionFailed, InvalidQuery
-from .io import Io, Lender, complete, lent
+from .errors import InvalidQuery
+from .io import Lender, complete
+from .link import Link
 from .load import leftovers
 from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
-from .release import aliases
+from .release import aliases, releases
 from .release.aliases import Moved
 from .release.drop import drop_table
+from .release.releases import Release
 from .server import EmbeddedServer, join
 from .table import Table, choice
 from .types import FeatureMatrix, IdType, Metric, Precision
 from .version import Version
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-POOL_SIZE = 16
-# Connections that a call with many queries asks by, beside its own.
-HELPERS = 4
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -72,154 +60,24 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
             schema.check(address, engine)
             if engine.loading and not engine.standby:
                 leftovers.sweep(first)
-        reads = _Link(address, engine)
+        reads = Link(address, engine)
         if read_url is not None:
             read_address = connection.parse(read_url)
             with connection.connect(read_address) as first:
                 read_engine = connection.probe(first, read_address)
             schema.check(read_address, read_engine)
-            reads = _Link(read_address, read_engine)
+            reads = Link(read_address, read_engine)
     except BaseException:
         if server is not None:
             server.release()
         raise
-    return Store(_Link(address, engine), reads, server)
-
-
-class _Loan:
-    """A connection of the pool, for the length of a with block (a generator costs thrice).
-
-    The one that was given back last is kept at hand for the next loan. The pool lends in turn, so
-    that each query would meet a backend whose caches another query has had: 8% of a nearest.
-    """
-
-    def __init__(self, link: _Link, pool: ConnectionPool[Connection]) -> None:
-        self._link, self._pool = link, pool
-
-    def __enter__(self) -> Connection:
-        try:
-            self._lent = self._link.at_hand.pop()
-            return self._lent
-        except IndexError:
-            pass
-        try:
-            self._lent = self._pool.getconn(connection.CONNECT_TIMEOUT_S)
-        except PoolTimeout:
-            self._link.open().close()  # says why, if the server is what is wrong
-            raise ConnectionFailed(
-                f"all {POOL_SIZE} connections to {self._link.address} are in use by this process"
-            ) from None
-        return self._lent
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        idle = self._lent.pgconn.transaction_status == TransactionStatus.IDLE
-        if error is None and idle and not self._link.at_hand:
-            self._link.at_hand.append(self._lent)
-            return
-        lost = self._lent.closed
-        self._pool.putconn(self._lent)
-        if lost:
-            self._pool.check()  # what took this one took the idle ones too
-
-
-class _Link:
-    """An address, what was found there, and a pool of connections to it."""
-
-    def __init__(self, address: Address, engine: Engine) -> None:
-        self.address = address
-        self.engine = engine
-        self.at_hand: deque[Connection] = deque()
-        self._pool: ConnectionPool[Connection] | None = None
-        self._pid = 0
-        self._making = threading.Lock()
-        # A batch holds one connection while its helpers wait for more: some must be left to them.
-        self._batches = threading.BoundedSemaphore(POOL_SIZE // (HELPERS + 1) - 1)
-
-    def open(self) -> Connection:
-        """Open a connection of its own."""
-        opened = connection.connect(self.address)
-        self._teach(opened)
-        return opened
-
-    def lend(self) -> _Loan:
-        """Lend a connection from the pool, in autocommit, for a with block."""
-        pool = self._pool
-        if pool is None or self._pid != os.getpid():
-            pool = self._own_pool()
-        return _Loan(self, pool)
-
-    def io(self) -> AbstractAsyncContextManager[Io]:
-        """Lend a connection to a coroutine that ``io.complete`` runs."""
-        return lent(self.lend())
-
-    async def each(
-        self, io: Io, work: Callable[[Io, T], Coroutine[Any, Any, R]], items: Sequence[T]
-    ) -> list[R]:
-        """Do ``work`` on each item, over several connections if enough are to spare."""
-        if len(items) < HELPERS or not self._batches.acquire(blocking=False):
-            return [await work(io, item) for item in items]
-
-        async def borrowed(item: T) -> R:
-            async with self.io() as other:
-                return await work(other, item)
-
-        try:
-            with ThreadPoolExecutor(HELPERS, "embstore-batch") as threads:
-                futures = [threads.submit(complete, borrowed(item)) for item in items]
-                try:
-                    return [each.result() for each in futures]
-                except BaseException:
-                    threads.shutdown(cancel_futures=True)
-                    raise
-        finally:
-            self._batches.release()
-
-    def _own_pool(self) -> ConnectionPool[Connection]:
-        """Make the pool of this process, once: a forked child must not share its parent's."""
-        with self._making:
-            if self._pool is None or self._pid != os.getpid():
-                # The pool comes last: who sees it may use it.
-                self._pool, self.at_hand, self._pid = None, deque(), os.getpid()
-                self._pool = self._new_pool()
-            return self._pool
-
-    def _new_pool(self) -> ConnectionPool[Connection]:
-        return ConnectionPool(
-            self.address.url,
-            kwargs=connection.for_queries(self.address, self.engine),
-            min_size=0,
-            max_size=POOL_SIZE,
-            configure=self._teach,
-            open=True,
-            name="embstore",
-        )
-
-    def _teach(self, opened: Connection) -> None:
-        """Teach a connection pgvector's types: a user's numpy arrays as parameters, and ours."""
-        from pgvector.psycopg import register_vector
-
-        with suppress(psycopg.ProgrammingError):  # the extension lives outside the search path
-            register_vector(opened)
-        wire.register(opened, self.engine)
-
-    def close(self) -> None:
-        """Close the pool."""
-        if self._pool is not None and self._pid == os.getpid():
-            while self.at_hand:
-                self._pool.putconn(self.at_hand.pop())
-            self._pool.close()
-        self._pool = None
+    return Store(Link(address, engine), reads, server)
 
 
 class Store:
     """An open store. Make one with ``embstore.connect``; it may be shared by threads."""
 
-    def __init__(self, writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
+    def __init__(self, writes: Link, reads: Link, server: EmbeddedServer | None) -> None:
         self._writes = writes
         self._reads = reads
         self._embedded = server is not None
@@ -355,12 +213,63 @@ class Store:
     def promote(self, *refs: str, alias: str = "live", message: str | None = None) -> list[Moved]:
         """Point the alias of each ref's table at that version, all in one transaction.
 
+        Of ``live`` it is a release: see ``release``.
+
         Raises
         ------
         NotFound, InvalidName
         """
+        if alias == "live":
+            return self.release(refs, message=message)
         with self.writing() as lent:
             return aliases.promote(lent, refs, alias=alias, message=message)
+
+    def release(
+        self,
+        versions: Mapping[str, int] | Sequence[str],
+        *,
+        message: str | None = None,
+        force: bool = False,
+    ) -> list[Moved]:
+        """Make versions of several tables live in one transaction: all of them, or none.
+
+        Parameters
+        ----------
+        versions : mapping of table name to number, or sequence of references
+            ``{"users": 8, "items": 8}``, ``["users@8", "items@candidate"]``.
+        message : str
+            Why; kept in the history.
+        force : bool
+            Do it though a gate fails or trainings are mixed; needs a message.
+
+        Raises
+        ------
+        NotFound, InvalidName, GateFailed, SpaceMismatch
+        """
+        refs = (
+            [f"{table}@{number}" for table, number in versions.items()]
+            if isinstance(versions, Mapping)
+            else list(versions)
+        )
+        with self.writing() as lent:
+            return releases.release(lent, refs, message=message, forced=force)
+
+    def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
+        """Undo the last release of a table that is not undone yet, of all of its tables.
+
+        Raises
+        ------
+        NotFound
+            When nothing is left to undo, a version before has been dropped, or one of the other
+            tables was moved since.
+        """
+        with self.writing() as lent:
+            return releases.rollback(lent, table, message=message)
+
+    def releases(self, table: str | None = None, limit: int | None = None) -> list[Release]:
+        """Return the releases, of one table or of all, the newest first."""
+        with self.reading() as lent:
+            return releases.releases(lent, table, limit)
 
     def readable(self, ref: str) -> Reads:
         """Return what a reference reads: a table for ``items``, a version for ``items@7``.
@@ -472,7 +381,7 @@ class Store:
             return leftovers.sweep(lent)
 
 
-def _close(writes: _Link, reads: _Link, server: EmbeddedServer | None) -> None:
+def _close(writes: Link, reads: Link, server: EmbeddedServer | None) -> None:
     writes.close()
     reads.close()
     if server is not None:

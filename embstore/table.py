@@ -13,7 +13,7 @@ from .evaluate.target import goal_of
 from .index import Wanted
 from .query.target import Target
 from .reads import Reads
-from .release.aliases import Moved, rollback
+from .release.aliases import Moved
 from .release.drop import drop_version
 from .types import Bias, IdType, Metric, Precision, Zero
 from .version import Version
@@ -103,6 +103,7 @@ class Table(Reads):
         params: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         note: str | None = None,
+        space: str | None = None,
         id_type: str | None = None,
         precision: str | None = None,
         zero: str = "reject",
@@ -153,6 +154,10 @@ class Table(Reads):
         note : str
             Whatever should be remembered; in ``source`` with the files' names, sizes and sha256,
             the command, user, host and git commit, and the load's duration.
+        space : str
+            Which training the vectors are of: versions of one space, of items and of users for
+            one, may be compared with each other, and go live together. By default the ``run_id``
+            among the trainer's parameters.
         id_type : {"bigint", "text"}
             Fixed for the table by its first load; by default what the source has.
         precision : {"float32", "float16"}
@@ -212,6 +217,7 @@ class Table(Reads):
             params=params or {},
             metrics=metrics or {},
             note=note,
+            space=space,
             ids=ids,
             vectors=vectors,
             format=format,
@@ -240,15 +246,23 @@ class Table(Reads):
         return Version(self._store, row)
 
     def rollback(self, *, message: str | None = None) -> Moved:
-        """Make live what was live before the last promote; again, what was before that.
+        """Make live what was live before the last release; again, what was before that.
+
+        The other tables of that release go back in the same step: see ``Store.rollback``.
+
+        Returns
+        -------
+        Moved
+            Of this table.
 
         Raises
         ------
         NotFound
-            When there is nothing before, or it was dropped.
+            When there is nothing before, it was dropped, or another table of the release was moved
+            since.
         """
-        with self._store.writing() as connection:
-            return rollback(connection, self.name, message=message)
+        moves = self._store.rollback(self.name, message=message)
+        return next(each for each in moves if each.table_name == self.name)
 
     def history(self) -> list[Move]:
         """Return every move of the table's aliases, oldest first."""

@@ -15,7 +15,7 @@ from .index.manage import create, drop, missing
 from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
-from .release.aliases import Moved, promote
+from .release.aliases import Moved
 from .types import Attribute, IdType, Index, Metric, Precision, Progress, Vectors
 
 if TYPE_CHECKING:
@@ -102,6 +102,16 @@ class Version(Reads):
         return self._row.attributes
 
     @property
+    def space(self) -> str | None:
+        """Which training its vectors are of: those of one space may be compared."""
+        return self._row.space
+
+    @property
+    def appended(self) -> int:
+        """How many of its rows joined after it became ready."""
+        return self._row.appended
+
+    @property
     def trainer(self) -> str | None:
         """What made the vectors."""
         return self._row.trainer
@@ -138,8 +148,7 @@ class Version(Reads):
 
     def promote(self, *, alias: str = "live", message: str | None = None) -> Moved:
         """Make this version live (or move another alias to it), in one atomic step."""
-        with self._store.writing() as connection:
-            return promote(connection, [self.ref], alias=alias, message=message)[0]
+        return self._store.promote(self.ref, alias=alias, message=message)[0]
 
     def create_index(
         self,

@@ -287,17 +287,17 @@ def test_reads_recover_after_the_server_restarts_their_session(store: embstore.S
 def test_threads_that_begin_together_share_one_pool(
     pg: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embstore.store import _Link
+    from embstore.link import Link
 
     made: list[object] = []
-    new_pool = _Link._new_pool
+    new_pool = Link._new_pool
 
-    def slowly(link: _Link) -> Any:
+    def slowly(link: Link) -> Any:
         time.sleep(0.05)
         made.append(new_pool(link))
         return made[-1]
 
-    monkeypatch.setattr(_Link, "_new_pool", slowly)
+    monkeypatch.setattr(Link, "_new_pool", slowly)
 
     store = embstore.connect(pg.url(database))
 

@@ -23,6 +23,7 @@ class Options:
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     note: str | None = None
+    space: str | None = None
     ids: object = None
     vectors: str | None = None
     format: str | None = None

@@ -21,6 +21,7 @@ from ..readers import read_attributes
 from ..readers.base import EMBEDDING, ID, Opened
 from ..readers.places import shown
 from ..readers.sieve import ROW
+from ..spaces import space_of
 from ..types import IdType, Precision, Status
 from . import leftovers
 from .attributes import SideTable, agree, columns_of
@@ -87,6 +88,8 @@ def plan(
         created_by="",
         ready_at=None,
         retired_at=None,
+        space=space_of(options.space, {**opened.params, **options.params}),
+        appended=0,
     )
     return planned, side
 
@@ -124,9 +127,9 @@ def register(connection: Connection, planned: VersionRow) -> VersionRow:
         leftovers.hold(connection, name, version.version)
         connection.execute(
             "INSERT INTO embstore.versions (table_name, version, status, dim, id_type, metric,"
-            " precision, index_kind, attributes, trainer, params, metrics, source, created_at,"
-            " created_by) VALUES (%s, %s, 'loading', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-            " clock_timestamp(), session_user)",
+            " precision, index_kind, attributes, trainer, params, metrics, source, space,"
+            " created_at, created_by) VALUES (%s, %s, 'loading', %s, %s, %s, %s, %s, %s, %s, %s,"
+            " %s, %s, %s, clock_timestamp(), session_user)",
             (
                 name,
                 version.version,
@@ -140,6 +143,7 @@ def register(connection: Connection, planned: VersionRow) -> VersionRow:
                 as_json(version.params, "params"),
                 as_json(version.metrics, "metrics"),
                 as_json(version.source, "source"),
+                version.space,
             ),
         )
     return version

@@ -1,4 +1,7 @@
-"""Move aliases: the SQL functions do it, so that psql, Python and the CLI do the same."""
+"""Move other aliases than ``live``, which releases move.
+
+The SQL functions do it, so that psql, Python and the CLI do the same.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,27 @@ from ..connection import Connection, translated
 
 @dataclass(frozen=True)
 class Moved:
-    """An alias was pointed from ``previous`` (None: it was new) to ``version``."""
+    """An alias went from ``previous`` (None: it was new) to ``version`` (None: it is gone)."""
 
     table_name: str
-    version: int
+    version: int | None
     previous: int | None
 
 
 def promote(
-    connection: Connection, refs: Sequence[str], *, alias: str = "live", message: str | None = None
+    connection: Connection, refs: Sequence[str], *, alias: str, message: str | None = None
 ) -> list[Moved]:
     """Point an alias of each ref's table at that version: all of them, or none.
 
     Raises
     ------
     NotFound, InvalidName
+    GateFailed, SpaceMismatch
+        Of ``live``.
     """
     moves = []
     with translated(f"promoting {' '.join(refs)}"), connection.transaction():
-        # Always in one order, so that two releases of the same tables cannot wait for each other.
+        # Always in one order, so that two promotes of the same tables cannot wait for each other.
         for ref in sorted(refs):
             row = connection.execute(
                 "SELECT table_name, version, previous FROM embstore.promote(%s, %s, %s)",
@@ -37,19 +42,3 @@ def promote(
             assert row is not None
             moves.append(Moved(*row))
     return moves
-
-
-def rollback(connection: Connection, table: str, *, message: str | None = None) -> Moved:
-    """Undo the last promote of ``live`` that is not undone yet.
-
-    Raises
-    ------
-    NotFound
-        When nothing is left to undo, or the version before has been dropped.
-    """
-    with translated(f"rolling back {table}"):
-        row = connection.execute(
-            "SELECT table_name, version, previous FROM embstore.rollback(%s, %s)", (table, message)
-        ).fetchone()
-    assert row is not None
-    return Moved(*row)

@@ -74,8 +74,13 @@ def drop_table(connection: Connection, engine: Engine, table: str) -> None:
                 connection.execute(
                     sql.SQL("DROP TABLE {}").format(version_table(table, row.version))
                 )
-        connection.execute("DELETE FROM embstore.aliases WHERE table_name = %s", (table,))
-        connection.execute("DELETE FROM embstore.versions WHERE table_name = %s", (table,))
+        for of in "aliases", "pins", "gates", "alignments", "appends", "versions":
+            connection.execute(
+                sql.SQL("DELETE FROM {} WHERE table_name = %s").format(
+                    sql.Identifier("embstore", of)
+                ),
+                (table,),
+            )
         connection.execute("DELETE FROM embstore.tables WHERE name = %s", (table,))
 
     with translated(f"dropping {table}"):

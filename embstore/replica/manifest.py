@@ -164,4 +164,5 @@ def _version(stored: dict[str, Any]) -> VersionRow:
             row[name] = datetime.fromisoformat(value)
         if name == "indexes":
             row[name] = []
+    row["appended"] = row["appended"] or 0  # of a replica that an older embstore wrote
     return VersionRow.make(**row)
