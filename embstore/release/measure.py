@@ -69,7 +69,7 @@ def measure(
     return found
 
 
-_FIRST: Measured = (None, "nothing is case.live to compare with")
+_FIRST: Measured = (None, "nothing is live to compare with")
 
 
 def _coverage(case: Case) -> Measured:

@@ -45,7 +45,7 @@ def promote(
     failed = [each for each in results if not each.passed]
     if failed and not force:
         raise GateFailed(
-            f"{' and '.join(map(str, failed))}; nothing has changed: look at it (embstore compare),"
+            f"{'; '.join(map(str, failed))}; nothing has changed: look at it (embstore compare),"
             " or force it with a message",
             results=tuple(results),
         )
