@@ -19,6 +19,7 @@ from .load import leftovers
 from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
+from .refs import check_name
 from .release import aliases, releases
 from .release.aliases import Moved
 from .release.drop import drop_table
@@ -295,6 +296,7 @@ class Store:
             When nothing is left to undo, a version before has been dropped, or one of the other
             tables was moved since.
         """
+        check_name(table)
         with self.writing() as lent:
             return releases.rollback(lent, table, message=message)
 
