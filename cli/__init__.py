@@ -9,6 +9,7 @@ import click
 
 from . import (
     admin,
+    append,
     demo,
     drop,
     evaluate,
@@ -39,6 +40,7 @@ def group() -> None:
 MODULES = (
     admin,
     load,
+    append,
     formats,
     show,
     promote,

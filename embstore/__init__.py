@@ -4,6 +4,7 @@
 >>> store = embstore.connect()
 """
 
+from .append import Appended
 from .errors import (
     AlreadyExists,
     BadInput,
@@ -35,6 +36,7 @@ from .version import Version
 
 __all__ = [
     "AlreadyExists",
+    "Appended",
     "BadInput",
     "ConnectionFailed",
     "DatabaseFailed",
