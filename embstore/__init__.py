@@ -4,6 +4,7 @@
 >>> store = embstore.connect()
 """
 
+from .compare.result import Comparison
 from .errors import (
     AlreadyExists,
     BadInput,
@@ -36,6 +37,7 @@ from .version import Version
 __all__ = [
     "AlreadyExists",
     "BadInput",
+    "Comparison",
     "ConnectionFailed",
     "DatabaseFailed",
     "DimensionMismatch",
