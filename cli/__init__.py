@@ -9,6 +9,7 @@ import click
 
 from . import (
     admin,
+    compare,
     demo,
     drop,
     evaluate,
@@ -47,6 +48,7 @@ MODULES = (
     recall,
     index,
     evaluate,
+    compare,
     replica,
     drop,
     migrate,

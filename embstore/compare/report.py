@@ -55,7 +55,7 @@ def drift_unit(metric: Metric) -> str:
 def _figures(found: Comparison) -> str:
     figures = [
         ("ids kept", f"{found.coverage:.1%}", f"{found.ids.common:,} of {found.rows[0]:,}"),
-        ("median norm", _percent(found.norm_drift), "its change"),
+        ("change of the median norm", _percent(found.norm_drift), _medians(found)),
     ]
     if found.overlap is not None:
         mean = f"{found.overlap.mean:.3f}"
@@ -69,6 +69,11 @@ def _figures(found: Comparison) -> str:
         for name, value, note in figures
     )
     return f'<section class="figures">{cards}</section>'
+
+
+def _medians(found: Comparison) -> str:
+    old, new = found.norms
+    return f"from {old.median:.4g} to {new.median:.4g}"
 
 
 def _percent(part: float) -> str:
@@ -105,8 +110,14 @@ def _overlap(found: Comparison) -> str:
     return (
         f"<p>Share of each id's {found.k} nearest neighbours that are still among them: mean"
         f" {part.mean:.3f}, median {part.median:.3f}; {escape(about(part))}.</p>"
-        f"{_histogram(part, 'share of the neighbours that stayed')}"
+        f"{_histogram(part, 'share of the neighbours that stayed', _shares(part, found.k))}"
     )
+
+
+def _shares(part: Distribution, k: int) -> list[str]:
+    if len(part.histogram) != k + 1:
+        return _from(part)
+    return [f"{place / k:.2g}" for place in range(k + 1)]
 
 
 def _drift(found: Comparison) -> str:
@@ -117,8 +128,12 @@ def _drift(found: Comparison) -> str:
         f" {escape(found.old)}: mean {found.drift.mean:.4f}, median {found.drift.median:.4f},"
         f" 95% below {found.drift.p95:.4f}; {escape(about(found.drift))}. The rotation leaves a"
         f" residual of {found.aligned.residual:.3f}; without it {found.aligned.before:.3f}.</p>"
-        f"{_histogram(found.drift, drift_unit(found.metric))}"
+        f"{_histogram(found.drift, drift_unit(found.metric), _from(found.drift))}"
     )
+
+
+def _from(part: Distribution) -> list[str]:
+    return [f"{low:.2g}" for low, *_ in part.histogram]
 
 
 def _moved(found: Comparison) -> str:
@@ -143,13 +158,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _histogram(part: Distribution, label: str) -> str:
+def _histogram(part: Distribution, label: str, marks: Sequence[str]) -> str:
     """Draw bars, all of one width: the last one may stand for a long tail."""
     most = max(count for *_, count in part.histogram) or 1
     width = (_WIDTH - _LEFT - 10) / len(part.histogram)
     space = _HEIGHT - _TOP - _BOTTOM
-    shapes = [_axis(0, most, f"{most:,}")]
-    step = max(1, len(part.histogram) // 10)
+    shapes = [_axis(most)]
+    step = max(1, len(marks) // 10)
     for place, (low, high, count) in enumerate(part.histogram):
         left, tall = _LEFT + place * width, space * count / most
         says = f"{low:.4g} to {high:.4g}: {count:,} ids"
@@ -158,20 +173,18 @@ def _histogram(part: Distribution, label: str) -> str:
             f' height="{tall:.1f}"><title>{says}</title></rect>'
         )
         if place % step == 0:
-            shapes.append(
-                _text(left + width / 2, _HEIGHT - _BOTTOM + 14, f"{(low + high) / 2:.2g}")
-            )
+            shapes.append(_text(left + width / 2, _HEIGHT - _BOTTOM + 14, marks[place]))
     shapes.append(_text((_WIDTH + _LEFT) / 2, _HEIGHT - 4, label))
     return _svg(_HEIGHT, shapes, label)
 
 
-def _axis(low: float, high: float, top: str) -> str:
+def _axis(most: int) -> str:
     foot = _HEIGHT - _BOTTOM
     line = f'<line x1="{_LEFT}" y1="{foot}" x2="{_WIDTH - 10}" y2="{foot}"/>'
     return (
         line
-        + _text(_LEFT - 6, _TOP + 10, top, "end")
-        + _text(_LEFT - 6, foot, f"{low:g}", "end")
+        + _text(_LEFT - 6, _TOP + 10, f"{most:,}", "end")
+        + _text(_LEFT - 6, foot, 0, "end")
         + _text(_LEFT - 6, (_TOP + foot) / 2 + 4, "ids", "end")
     )
 
@@ -181,22 +194,22 @@ def _ranges(found: Comparison) -> str:
     largest = max(each.p95 for each in found.norms) or 1.0
 
     def at(value: float) -> float:
-        return 90 + (_WIDTH - 110) * value / largest
+        return 12 + (_WIDTH - 24) * value / largest
 
     def bar(place: int, ref: str, own: Norms) -> str:
-        y = 12 + 30 * place
+        y = 16 + 40 * place
         return (
-            _text(82, y + 13, ref, "end") + f'<rect class="light" x="{at(own.p5):.1f}" y="{y}"'
-            f' width="{max(1.0, at(own.p95) - at(own.p5)):.1f}" height="18"/>'
-            + f'<rect x="{at(own.median) - 1.5:.1f}" y="{y}" width="3" height="18"/>'
+            _text(12, y - 3, ref, "start") + f'<rect class="light" x="{at(own.p5):.1f}" y="{y}"'
+            f' width="{max(1.0, at(own.p95) - at(own.p5)):.1f}" height="16"/>'
+            + f'<rect x="{at(own.median) - 1.5:.1f}" y="{y}" width="3" height="16"/>'
         )
 
     bars = [
         bar(place, ref, own)
         for place, (ref, own) in enumerate(zip((found.old, found.new), found.norms, strict=True))
     ]
-    scale = [_text(at(share * largest), 86, f"{share * largest:.3g}") for share in (0, 0.5, 1)]
-    return _svg(94, [*bars, *scale], "norms of both versions")
+    scale = [_text(at(share * largest), 92, f"{share * largest:.3g}") for share in (0, 0.5, 0.97)]
+    return _svg(98, [*bars, *scale], "norms of both versions, from 5% to 95%")
 
 
 def _text(x: float, y: float, text: Any, anchor: str = "middle") -> str:
@@ -221,7 +234,7 @@ p { margin: .3rem 0 .6rem } small, span { color: #5b6b7b }
 .figures b { font-size: 1.5rem } .figures small { font-size: .8rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e6ebf0;
-  overflow-wrap: anywhere; vertical-align: top }
+  overflow-wrap: break-word; vertical-align: top }
 th { color: #5b6b7b; font-weight: 500 }
 svg { max-width: 100%; height: auto; display: block; margin-top: .6rem }
 svg rect { fill: #2f6db5 } svg rect.light { fill: #bcd3ee } svg line { stroke: #9aa8b5 }
