@@ -19,11 +19,14 @@ from .load import leftovers
 from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
+from .refs import check_name
 from .release import aliases, releases
 from .release.aliases import Moved
 from .release.drop import drop_table
+from .release.promote import promote as release_of
 from .release.releases import Release
 from .server import EmbeddedServer, join
+from .spaces import check_together
 from .table import Table, choice
 from .types import FeatureMatrix, IdType, Metric, Precision, Progress
 from .version import Version
@@ -75,6 +78,9 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
             server.release()
         raise
     return Store(Link(address, engine), reads, server)
+
+
+_FORCED = ", or do it all the same with force=True (--force)"
 
 
 class Store:
@@ -213,17 +219,26 @@ class Store:
         with self.writing() as lent:
             return Version(self, catalog.resolve(lent, ref))
 
-    def promote(self, *refs: str, alias: str = "live", message: str | None = None) -> list[Moved]:
+    def promote(
+        self,
+        *refs: str,
+        alias: str = "live",
+        gates: Sequence[str] = (),
+        message: str | None = None,
+        force: bool = False,
+    ) -> list[Moved]:
         """Point the alias of each ref's table at that version, all in one transaction.
 
-        Of ``live`` it is a release: see ``release``.
+        Of ``live`` it is a release, and only there are gates: see ``release``.
 
         Raises
         ------
-        NotFound, InvalidName
+        NotFound, InvalidName, InvalidQuery, GateFailed, SpaceMismatch
         """
         if alias == "live":
-            return self.release(refs, message=message)
+            return list(self.release(refs, gates=gates, message=message, force=force).moves)
+        if gates or force:
+            raise InvalidQuery(f"gates are for what goes live: alias {alias} has none")
         with self.writing() as lent:
             return aliases.promote(lent, refs, alias=alias, message=message)
 
@@ -231,31 +246,49 @@ class Store:
         self,
         versions: Mapping[str, int] | Sequence[str],
         *,
+        gates: Sequence[str] = (),
         message: str | None = None,
         force: bool = False,
-    ) -> list[Moved]:
+        report: Callable[[str], None] = lambda _: None,
+    ) -> Release:
         """Make versions of several tables live in one transaction: all of them, or none.
 
         Parameters
         ----------
         versions : mapping of table name to number, or sequence of references
             ``{"users": 8, "items": 8}``, ``["users@8", "items@candidate"]``.
+        gates : sequence of str
+            What must hold of each version, beside the gates that are kept with its table:
+            ``coverage>=0.99``, ``overlap@10>=0.5``, ``recall@10>=0.95``, ``norm_drift<=0.2``,
+            ``rows>=9000``, ``sql(SELECT ...)``; ``items:rows>=9000`` is of one table.
         message : str
             Why; kept in the history.
         force : bool
             Do it though a gate fails or trainings are mixed; needs a message.
+        report : callable
+            Called with the gate that is measured next.
+
+        Returns
+        -------
+        Release
+            With the gates' results.
 
         Raises
         ------
-        NotFound, InvalidName, GateFailed, SpaceMismatch
+        GateFailed
+            With the ``results``; what is live is as it was.
+        SpaceMismatch
+            When the versions are of several trainings, or would part what is live together.
+        DatabaseFailed
+            Also when something else went live while the gates were measured.
+        NotFound, InvalidName, InvalidQuery
         """
         refs = (
             [f"{table}@{number}" for table, number in versions.items()]
             if isinstance(versions, Mapping)
             else list(versions)
         )
-        with self.writing() as lent:
-            return releases.release(lent, refs, message=message, forced=force)
+        return release_of(self, refs, given=gates, message=message, force=force, report=report)
 
     def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
         """Undo the last release of a table that is not undone yet, of all of its tables.
@@ -266,6 +299,7 @@ class Store:
             When nothing is left to undo, a version before has been dropped, or one of the other
             tables was moved since.
         """
+        check_name(table)
         with self.writing() as lent:
             return releases.rollback(lent, table, message=message)
 
@@ -319,6 +353,8 @@ class Store:
         approximate: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        force: bool = False,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> Recommendations:
         """Find for every user the k best items: the nightly job of a recommender.
 
@@ -344,6 +380,10 @@ class Store:
             Where the replica is kept; by default in the user's cache.
         progress : callable
             Called with the users done and their number.
+        force : bool
+            Do it though the two are of different trainings.
+        warn : callable
+            Called with a sentence when nothing says that they are of one.
 
         Returns
         -------
@@ -352,10 +392,18 @@ class Store:
 
         Raises
         ------
+        SpaceMismatch
+            When users and items are known to be of different trainings, or were not released
+            together as other versions of theirs were.
         DimensionMismatch, InvalidQuery, NotFound, BadInput
         """
         how = Job(k, exclude, where, approximate, cache_dir, progress)
         asking, answers = self.at_once(users, items)
+        if not force:
+            with self.reading() as lent:
+                doubt = check_together(lent, asking._row, answers._row, _FORCED)
+            if doubt is not None:
+                warn(doubt)
         return Recommendations(self, asking, answers, how)
 
     def at_once(self, *refs: str) -> list[Version]:

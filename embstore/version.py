@@ -146,9 +146,22 @@ class Version(Reads):
         """The database user who loaded it."""
         return self._row.created_by
 
-    def promote(self, *, alias: str = "live", message: str | None = None) -> Moved:
-        """Make this version live (or move another alias to it), in one atomic step."""
-        return self._store.promote(self.ref, alias=alias, message=message)[0]
+    def promote(
+        self,
+        *,
+        alias: str = "live",
+        gates: Sequence[str] = (),
+        message: str | None = None,
+        force: bool = False,
+    ) -> Moved:
+        """Make this version live (or move another alias to it), in one atomic step.
+
+        Parameters and errors as of ``Store.release``.
+        """
+        moves = self._store.promote(
+            self.ref, alias=alias, gates=gates, message=message, force=force
+        )
+        return moves[0]
 
     def create_index(
         self,

@@ -27,10 +27,10 @@ from . import leftovers, rejects
 from .fill import fill
 from .options import Options
 from .plan import plan, register
-from .publish import publish
+from .publish import not_live, publish
 from .sources import Repeated, duplicate, opened, several
 
-__all__ = ["Options", "Progress", "load"]
+__all__ = ["Options", "Progress", "load", "not_live"]
 
 
 def load(
@@ -65,7 +65,9 @@ def load(
                     from .aim import aim  # it asks queries, which know of loads
 
                     done = aim(connection, connect, engine, done, options.goal, options)
-                publish(connection, engine, done, options)
+                refused = publish(connection, engine, done, options)
+        if refused is not None:
+            raise not_live(done, refused) from refused
         return catalog.resolve(connection, done.ref)
     finally:
         connection.close()
