@@ -10,6 +10,7 @@ import click
 from . import (
     admin,
     append,
+    compare,
     demo,
     drop,
     evaluate,
@@ -49,6 +50,7 @@ MODULES = (
     recall,
     index,
     evaluate,
+    compare,
     replica,
     drop,
     migrate,

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
@@ -28,8 +28,11 @@ from .release.releases import Release
 from .server import EmbeddedServer, join
 from .spaces import check_together
 from .table import Table, choice
-from .types import FeatureMatrix, IdType, Metric, Precision
+from .types import FeatureMatrix, IdType, Metric, Precision, Progress
 from .version import Version
+
+if TYPE_CHECKING:
+    from .compare.result import Comparison
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -412,6 +415,68 @@ class Store:
         """
         with self.reading() as lent, snapshot(lent):
             return [Version(self, catalog.resolve(lent, ref)) for ref in refs]
+
+    def compare(
+        self,
+        old: str,
+        new: str,
+        k: int = 10,
+        *,
+        sample: int | None = 1000,
+        seed: int = 0,
+        top: int = 20,
+        show: Sequence[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Comparison:
+        """Tell how two versions differ: their ids, norms and neighbours, and what moved.
+
+        All ids that both have pass twice, as a stream: the memory does not grow with them, but for
+        four bytes an id.
+
+        Parameters
+        ----------
+        old, new : str
+            References, of one table or of two whose ids mean the same.
+        k : int
+            Of how many neighbours the overlap is, 1 to 1000. They are exact, and taken from the
+            common ids alone.
+        sample : int or None
+            For how many common ids, drawn at random; None takes all, which takes the square of
+            their number.
+        seed : int
+            Of that sample: the same seed takes the same ids.
+        top : int
+            How many of the ids that moved most to return.
+        show : sequence of str
+            Which attributes of the new version to return with them; by default all.
+        progress : callable
+            Called with a ``Progress``, the phases ``neighbours`` and ``drift``.
+
+        Returns
+        -------
+        Comparison
+            ``coverage``, ``ids``, ``norms``; ``overlap`` with its standard error; ``aligned`` and
+            ``drift`` after the rotation that maps new onto old best, where dims allow for one; the
+            ids that ``moved`` most. ``as_json()`` and ``to_html(path)``.
+
+        Raises
+        ------
+        NotFound, InvalidQuery
+        """
+        from .compare.run import compare
+
+        first, second = self.at_once(old, new)
+        return compare(
+            self,
+            first._row,
+            second._row,
+            k,
+            sample=sample,
+            seed=seed,
+            top=top,
+            show=show,
+            progress=progress,
+        )
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.
