@@ -147,4 +147,45 @@ def _some(sample: Sequence[Id]) -> str:
     return f" ({shown}{', ...' if len(sample) > 3 else ''})" if sample else ""
 
 
-COMMANDS = (compare,)
+@click.command()
+@click.argument("refs", nargs=-1, required=True, metavar="REF...")
+@click.option("--to", required=True, metavar="REF", help="The version whose axes they get.")
+@options.url
+@options.as_json
+def align(refs: tuple[str, ...], to: str, url: str | None, as_json: bool) -> None:
+    """Rotate REF... (items@8 users@8) onto an older version (--to items@7), as new versions.
+
+    The rotation is fitted on the ids in common with the REF of the same table; the other tables of
+    the training get the same one. Inner products and cosines inside the training stay as they
+    were, and what was trained on the old vectors goes on working. Nothing is promoted.
+    """
+    with options.open_store(url) as store, bar() as progress:
+        done = store.align(refs, to, progress=progress, warn=output.warning)
+    if as_json:
+        output.document(
+            [
+                {
+                    "ref": each.ref,
+                    "rows": each.rows,
+                    "dim": each.dim,
+                    "space": each.space,
+                    "aligned": each.source["aligned"],
+                    "checksum": each.checksum,
+                }
+                for each in done
+            ]
+        )
+        return
+    for each in done:
+        print(f"{each.ref}: {each.source['aligned']['from']} rotated, {each.rows:,} x {each.dim}")
+    fit = done[0].source["aligned"]
+    print(
+        f"fitted on {fit['ids']:,} ids in common with {to}: residual {fit['residual']:.4g},"
+        f" {fit['before']:.4g} without the rotation"
+    )
+    print(
+        f"make live what belongs together: embstore promote {' '.join(each.ref for each in done)}"
+    )
+
+
+COMMANDS = (compare, align)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
@@ -477,6 +477,62 @@ class Store:
             show=show,
             progress=progress,
         )
+
+    def align(
+        self,
+        refs: str | Sequence[str],
+        to: str,
+        *,
+        index: str | Mapping[str, Any] = "auto",
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> list[Version]:
+        """Rotate versions of one training onto the axes of an older one, as new versions.
+
+        The rotation is the orthogonal matrix that maps the ids which ``to`` and the ref of its
+        table have in common best (Procrustes); all refs get the same. So cosines and inner products
+        inside the training stay as they were, and a model that was trained on the old vectors goes
+        on working. Attributes, trainer, params and metrics are carried along.
+
+        Parameters
+        ----------
+        refs : str or sequence of str
+            ``"items@8"``, or all tables of the training: ``["items@8", "users@8"]``. One must be of
+            the same table as ``to``; its vectors must have as many ids in common with those as they
+            have dims, or more.
+        to : str
+            ``"items@7"``.
+        index : str or mapping
+            As in ``Table.load``.
+        progress : callable
+            Called with a ``Progress``, the phase ``align`` and those of the loads.
+        warn : callable
+            Called with a sentence when something works but should be mended.
+
+        Returns
+        -------
+        list of Version
+            The new versions, in the order of the refs: ``source["aligned"]`` says from which they
+            were made and what the rotation leaves, ``space`` that they belong together.
+
+        Raises
+        ------
+        NotFound, InvalidQuery, SpaceMismatch, LoadFailed
+            What was loaded before a failure stays, and is not live.
+        """
+        from .compare.align import align
+
+        names = [refs] if isinstance(refs, str) else list(refs)
+        *asked, old = self.at_once(*names, to)
+        done = align(
+            self,
+            [each._row for each in asked],
+            old._row,
+            index=index,
+            progress=progress,
+            warn=warn,
+        )
+        return [Version(self, row) for row in done]
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.

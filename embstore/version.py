@@ -7,7 +7,9 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from .catalog import Append, VersionRow, appends, resolve
 from .index import Wanted
@@ -138,6 +140,18 @@ class Version(Reads):
     def metrics(self) -> dict[str, Any]:
         """The training's metrics, as given to the load; and ``index_recall``, as measured last."""
         return dict(self._row.metrics)
+
+    def rotation(self) -> NDArray[np.float64] | None:
+        """Return the matrix (dim, dim) that the version was aligned by; None if it was not.
+
+        ``vectors @ rotation`` brings further vectors of the same training, such as those of a user
+        who has just come, to where the version's are.
+        """
+        from .compare.alignment import stored
+
+        with self._store.reading() as connection:
+            found = stored(connection, self._row)
+        return None if found is None else found.matrix
 
     @property
     def source(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..connection import Connection
 from ..query.target import id_array
 from ..types import Id, Metric
 from .pairs import Pairs, directed, pairs
-from .rotation import Rotation
+from .rotation import Array64, rotate
 
 _ROWS = 1 << 14
 
@@ -41,7 +41,7 @@ def moves(
     connection: Connection,
     old: VersionRow,
     new: VersionRow,
-    rotation: Rotation,
+    matrix: Array64,
     scale: float,
     top: int,
     report: Callable[[int], None] = lambda _: None,
@@ -61,7 +61,7 @@ def moves(
         for block in stream:
             done += len(block)
             block = directed(block, old, new)
-            far = np.concatenate([np.zeros(0), *_far(block, rotation, unit, scale)])
+            far = np.concatenate([np.zeros(0), *_far(block, matrix, unit, scale)])
             values.append(far.astype(np.float32))
             best = np.argsort(-far, kind="stable")[:top]
             taken = id_array(block.ids.take(pa.array(best))).astype(object)
@@ -73,10 +73,10 @@ def moves(
     return Moves(np.concatenate(values), list(zip(ids.tolist(), farthest.tolist(), strict=True)))
 
 
-def _far(block: Pairs, rotation: Rotation, unit: bool, scale: float) -> list[NDArray[Any]]:
+def _far(block: Pairs, matrix: Array64, unit: bool, scale: float) -> list[NDArray[Any]]:
     found = []
     for at in range(0, len(block), _ROWS):
-        x = rotation.apply(block.new[at : at + _ROWS])
+        x = rotate(block.new[at : at + _ROWS], matrix)
         y = block.old[at : at + _ROWS].astype(np.float64)
         if unit:
             lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)

@@ -43,10 +43,11 @@ class Rotation:
     residual: float
     before: float
 
-    def apply(self, vectors: NDArray[Any]) -> Array64:
-        """Return vectors (n, dim) in the old version's axes."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(vectors.astype(np.float64, copy=False) @ self.matrix)
+
+def rotate(vectors: NDArray[Any], matrix: Array64) -> Array64:
+    """Return vectors (n, dim) in other axes, float64; what is not finite stays so, silently."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(vectors.astype(np.float64, copy=False) @ matrix)
 
 
 class Procrustes:

@@ -64,7 +64,7 @@ def compare(
         rotation, drift = None, None
         if fit is not None and why is None:
             rotation = fit.solve()
-            drift = moves(connection, old, new, rotation, fit.scale, top, seen("drift"))
+            drift = moves(connection, old, new, rotation.matrix, fit.scale, top, seen("drift"))
     return Comparison(
         old.ref,
         new.ref,
