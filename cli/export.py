@@ -88,7 +88,7 @@ def export(
         f"{done.ref}: {done.rows:,} rows to {files}, {output.size(done.bytes)}, in {seconds:.1f} s"
     )
     if done.left_out:
-        print(f"left out, because {done.format} holds no attributes: " + ", ".join(done.left_out))
+        print(f"attributes left out: {', '.join(done.left_out)}")
     print(f"load again with {shlex.join(again)}")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .errors import AlreadyExists, BadInput, EmbstoreError
 
-PARTIAL = ".partial"
+# Not ".partial", which in a cache of replicas is a folder.
+_ASIDE = ".aside"
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def _check(path: Path, target: str | os.PathLike[str], overwrite: bool) -> None:
 
 def _begun(path: Path) -> tuple[int, Path]:
     """Make the file aside, locked as long as its writer lives."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_ASIDE}")
     number = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with suppress(OSError):  # some network file systems have no locks
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +94,7 @@ def _sweep(path: Path) -> None:
     """Remove the files aside that nobody writes any more."""
     start = f".{path.name}."
     for left in path.parent.iterdir():
-        if left.name.startswith(start) and left.name.endswith(PARTIAL):
+        if left.name.startswith(start) and left.name.endswith(_ASIDE):
             with suppress(OSError), left.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()

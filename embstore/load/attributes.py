@@ -144,11 +144,13 @@ def _json(value: object) -> str | None:
 
 def _check_json(text: str | None) -> None:
     """Refuse what Postgres would, which does not say in which row."""
+    if text is None:
+        return
     try:
-        json.loads(text or "null", parse_constant=float)
+        json.dumps(json.loads(text), allow_nan=False)
     except (ValueError, RecursionError):
         raise pa.ArrowInvalid("it is no JSON") from None
-    _check_nul(text or "")
+    _check_nul(text)
 
 
 def _check_nul(text: str) -> None:

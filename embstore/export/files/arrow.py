@@ -30,5 +30,7 @@ _COLUMNS = "columns as in Parquet"
 
 FORMATS = (
     Format("arrow", (".arrow", ".feather"), f"Arrow file: {_COLUMNS}", write_file, attributes=True),
-    Format("arrow-stream", (".arrows",), f"Arrow stream: {_COLUMNS}", write_stream, attributes=True),
+    Format(
+        "arrow-stream", (".arrows",), f"Arrow stream: {_COLUMNS}", write_stream, attributes=True
+    ),
 )

@@ -48,7 +48,9 @@ def check(connection: Connection, version: VersionRow) -> None:
     patterns = {each.name: _BREAKS for each in columns if each.type == "text"}
     if version.id_type is IdType.TEXT:
         patterns = {"id": _BREAKS if columns else _LONE, **patterns}
-    what = "a tab or a line break" if columns else "a tab, a line break or the word id alone"
+    what = "a tab or a line break"
+    if not columns:
+        what = "a tab, a line break, a byte order mark or the word id alone"
     refuse_texts(connection, version, patterns, what, _TITLE)
 
 
