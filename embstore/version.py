@@ -34,6 +34,7 @@ from .types import (
 if TYPE_CHECKING:
     from .append import Appended
     from .evaluate.result import Evaluation
+    from .export import Exported
     from .replica import Replica
     from .store import Store
 
@@ -498,6 +499,64 @@ class Version(Reads):
         from .replica import replicate
 
         return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        format: str | None = None,
+        *,
+        attributes: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Exported:
+        """Write the version to a file that loads again to the same ids and bits.
+
+        The rows are streamed, so the memory does not grow with them, and compared with
+        ``checksum`` on the way. The file is there when it is whole; whatever ends the export
+        before leaves what was there.
+
+        Parameters
+        ----------
+        path : path
+            ``items.parquet``. Where ids do not fit into the file, they go to another one beside
+            it, such as ``items.ids.npy``.
+        format : {"parquet", "arrow", "arrow-stream", "npy", "word2vec", "word2vec-binary", \
+"safetensors", "projector"}
+            By default what the path's ending says.
+        attributes : sequence of str
+            Which go along; by default all where the format can hold them.
+        overwrite : bool
+            Replace what is there, in one step.
+        progress : callable
+            Called with a ``Progress``, the phase ``rows``.
+
+        Returns
+        -------
+        Exported
+            What was written, and what ``load`` must be told of it.
+
+        Raises
+        ------
+        AlreadyExists
+            When a file is there and ``overwrite`` does not say so.
+        BadInput
+            Before anything is written, when the format cannot hold the version: naming the id or
+            the column, and a format that can. Also when the file cannot be written.
+        LoadFailed
+            When the rows are not those that the checksum was made of.
+        InvalidQuery, NotFound, DatabaseFailed
+        """
+        from .export import export
+
+        return export(
+            self._store,
+            self.ref,
+            path,
+            format,
+            attributes=attributes,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""
