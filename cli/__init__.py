@@ -9,10 +9,12 @@ import click
 
 from . import (
     admin,
+    append,
     compare,
     demo,
     drop,
     evaluate,
+    export,
     formats,
     index,
     load,
@@ -40,6 +42,7 @@ def group() -> None:
 MODULES = (
     admin,
     load,
+    append,
     formats,
     show,
     promote,
@@ -49,6 +52,7 @@ MODULES = (
     index,
     evaluate,
     compare,
+    export,
     replica,
     drop,
     migrate,

@@ -4,6 +4,7 @@
 >>> store = embstore.connect()
 """
 
+from .append import Appended
 from .compare.result import Comparison
 from .errors import (
     AlreadyExists,
@@ -36,6 +37,7 @@ from .version import Version
 
 __all__ = [
     "AlreadyExists",
+    "Appended",
     "BadInput",
     "Comparison",
     "ConnectionFailed",

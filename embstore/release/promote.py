@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .. import catalog
@@ -30,6 +31,10 @@ def promote(
     """Make versions live; see ``Store.release``."""
     if force and not message:
         raise InvalidQuery("a release is forced with a message that says why")
+    if not given and not force:
+        # Most tables have no gates, and who has them is told so here: at one trip to the server.
+        with suppress(GateFailed), store.writing() as connection:
+            return releases.release(connection, refs, message=message)
     with store.writing() as connection:
         versions = [catalog.resolve(connection, ref) for ref in refs]
         tables = [each.table_name for each in versions]
