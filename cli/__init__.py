@@ -9,6 +9,8 @@ import click
 
 from . import (
     admin,
+    append,
+    compare,
     demo,
     drop,
     evaluate,
@@ -40,6 +42,7 @@ def group() -> None:
 MODULES = (
     admin,
     load,
+    append,
     formats,
     show,
     promote,
@@ -48,6 +51,7 @@ MODULES = (
     recall,
     index,
     evaluate,
+    compare,
     export,
     replica,
     drop,

@@ -39,10 +39,16 @@ _ID = _constants(1, 1 << 33)[0]
 
 
 class Checksum:
-    """Adds up row hashes; ``str()`` is what the catalog keeps."""
+    """Adds up row hashes; ``str()`` is what the catalog keeps.
 
-    def __init__(self) -> None:
-        self._sum = 0
+    Parameters
+    ----------
+    before : str
+        The checksum of rows that are counted already.
+    """
+
+    def __init__(self, before: str = "0") -> None:
+        self._sum = int(before, 16)
 
     def update(self, ids: pa.Array, stored: NDArray[Any], *, sign: int = 1) -> None:
         """Add rows, or with ``sign=-1`` take them away.
