@@ -159,6 +159,7 @@ def _messages(copy: Copy) -> Iterator[Any]:
     """
     take = copy.connection.pgconn.get_copy_data
     message: Any
+    end = len(HEADER) + len(TRAILER)  # of no rows at all
     while True:
         size, message = take(1)
         if size == 0:
@@ -166,9 +167,10 @@ def _messages(copy: Copy) -> Iterator[Any]:
             size = len(message)
             if not size:
                 return
-        if size == len(TRAILER):
+        if size == end:
             copy.read()  # the end, or why there is none
             return
+        end = len(TRAILER)
         yield message
 
 
