@@ -19,6 +19,7 @@ _LABEL = {
     "neighbours": "neighbours",
     "drift": "drift",
     "align": "aligning",
+    "gates": "gates",
 }
 
 

@@ -64,7 +64,8 @@ def written(*targets: str | os.PathLike[str], overwrite: bool = True) -> Iterato
 def unwritable(target: str | os.PathLike[str], error: OSError) -> BadInput:
     """Build the error for a file that cannot be written."""
     name = os.fspath(target)
-    return BadInput(f"{name} cannot be written: {error.strerror or error}", source=name)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return BadInput(f"{name} cannot be written: {reason}", source=name)
 
 
 def _check(path: Path, target: str | os.PathLike[str], overwrite: bool) -> None:

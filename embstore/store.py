@@ -249,7 +249,7 @@ class Store:
         gates: Sequence[str] = (),
         message: str | None = None,
         force: bool = False,
-        report: Callable[[str], None] = lambda _: None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Release:
         """Make versions of several tables live in one transaction: all of them, or none.
 
@@ -265,8 +265,8 @@ class Store:
             Why; kept in the history.
         force : bool
             Do it though a gate fails or trainings are mixed; needs a message.
-        report : callable
-            Called with the gate that is measured next.
+        progress : callable
+            Called with a ``Progress`` of the gates, whose note names the one that is measured.
 
         Returns
         -------
@@ -288,7 +288,7 @@ class Store:
             if isinstance(versions, Mapping)
             else list(versions)
         )
-        return release_of(self, refs, given=gates, message=message, force=force, report=report)
+        return release_of(self, refs, given=gates, message=message, force=force, progress=progress)
 
     def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
         """Undo the last release of a table that is not undone yet, of all of its tables.

@@ -17,6 +17,7 @@ from ..atomic import written
 from ..catalog import VersionRow, resolve
 from ..connection import snapshot
 from ..errors import InvalidQuery
+from ..readers.places import scheme_of, shown
 from ..types import Progress
 from .registry import Format, format_of, formats
 from .rows import Rows
@@ -70,6 +71,8 @@ def export(
 ) -> Exported:
     """Write a version to files; parameters and errors as of ``Version.export``."""
     chosen = format_of(path, format)
+    if scheme_of(os.fspath(path)) is not None:
+        raise InvalidQuery(f"{shown(path)} is a URL: export to a file here, and copy it there")
     # Rows may join a version: what is promised and what comes must be of one moment.
     with store.reading() as connection, snapshot(connection):
         whole = resolve(connection, ref)

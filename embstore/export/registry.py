@@ -86,7 +86,7 @@ def format_of(path: str | os.PathLike[str], named: str | None) -> Format:
     found = next((each for each in formats() if ending in each.endings), None)
     if found is None:
         raise InvalidQuery(
-            f"{os.fspath(path)}: its ending does not say what to write; say with format="
+            f"{os.fspath(path)!r}: its ending does not say what to write; say with format="
             f" (--format), one of {names}"
         )
     return found

@@ -10,9 +10,10 @@ from .. import catalog
 from ..catalog import VersionRow
 from ..connection import Connection
 from ..errors import GateFailed, InvalidQuery
+from ..types import Progress
 from . import gates, releases
 from .gates import GateResult
-from .measure import measure
+from .measure import Case, measure
 from .releases import Release
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def promote(
     given: Sequence[str] = (),
     message: str | None = None,
     force: bool = False,
-    report: Callable[[str], None] = lambda _: None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Release:
     """Make versions live; see ``Store.release``."""
     if force and not message:
@@ -46,7 +47,11 @@ def promote(
     for each in versions:
         now = live.get(each.table_name)
         if now is None or now.version != each.version:
-            results += measure(store, each, now, asked[each.table_name], together, report)
+            for gate in asked[each.table_name]:
+                if progress:
+                    note = f"{each.ref} {gate.text}"
+                    progress(Progress("gates", len(results), sum(map(len, asked.values())), note))
+                results.append(measure(Case(store, each, now, gate, together)))
     failed = [each for each in results if not each.passed]
     if failed and not force:
         raise GateFailed(

@@ -1,6 +1,7 @@
 """Versions into files and back: the same ids and bits, or a refusal before anything is there."""
 
 import datetime
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_formats_are_called_as_their_readers_are() -> None:
     for each in formats():
         assert set(each.endings) <= set(readers[each.name.removesuffix("-stream")]), each.name
         assert format_of(f"A{each.endings[0].upper()}", None) is each
-    with pytest.raises(InvalidQuery, match=r"x\.gz: its ending does not say"):
+    with pytest.raises(InvalidQuery, match=r"'x\.gz': its ending does not say"):
         format_of("x.gz", None)
 
 
@@ -315,24 +316,29 @@ def test_what_is_there_stays_unless_told(versions: dict[str, Version], tmp_path:
         versions["text"].export(tmp_path, "npy", overwrite=True)
     with pytest.raises(BadInput, match=r"no/a\.npy cannot be written: No such file"):
         versions["text"].export(tmp_path / "no" / "a.npy")
+    with pytest.raises(InvalidQuery, match=r"^s3://bucket/a\.npy is a URL: export to a file"):
+        versions["text"].export("s3://bucket/a.npy")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_altered_rows_are_no_export(store: Store, tmp_path: Path, file: str) -> None:
+def test_altered_rows_are_no_export(store: Store, tmp_path: Path) -> None:
     version = store.create_table("items").load(clusters(9, 4), ids=range(9), index="none")
-    old = tmp_path / file
-    old.write_text("old")
     with psycopg.connect(store.url) as connection:
         connection.execute("UPDATE emb.items_v1 SET embedding = '[1,2,3,4]' WHERE id = 5")
-    with pytest.raises(LoadFailed, match="items@1 arrived with 9 rows and checksum"):
-        version.export(old, overwrite=True)
-    assert [each.name for each in tmp_path.iterdir()] == [file]
-    assert old.read_text() == "old"
+    for file in FILES:
+        old = tmp_path / file
+        old.write_text("old")
+        with pytest.raises(LoadFailed, match="items@1 arrived with 9 rows and checksum"):
+            version.export(old, overwrite=True)
+        assert old.read_text() == "old"
+    assert {each.name for each in tmp_path.iterdir()} == set(FILES)
 
 
 def test_a_lost_connection_is_called_so(store: Store, tmp_path: Path) -> None:
     with pytest.raises(embstore.ConnectionFailed), written(tmp_path / "a"):
         raise embstore.ConnectionFailed("the server went away")
+    full = pytest.raises(BadInput, match="a cannot be written: No space left")
+    with full, written(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: ...")
     assert not list(tmp_path.iterdir())
 
 

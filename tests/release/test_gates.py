@@ -146,10 +146,10 @@ def test_live_may_not_move_while_gates_are_measured(
 ) -> None:
     from embstore.release import promote
 
-    def slowly(*arguments: object) -> list[GateResult]:
+    def slowly(case: object) -> GateResult:
         with psycopg.connect(store.url) as other:
             other.execute("SELECT embstore.promote('items@3')")
-        return [GateResult("items@2", "rows>1", 90, 1, True, "")]
+        return GateResult("items@2", "rows>1", 90, 1, True, "")
 
     items.load(clusters(100, 8), ids=range(100))
     monkeypatch.setattr(promote, "measure", slowly)

@@ -28,7 +28,6 @@ def write(paths: Sequence[Path], rows: Rows) -> None:
         target,
         use_dictionary=bits or plain,
         write_statistics=plain,
-        compression="zstd",
     ) as writer:
         for group in _groups(batches(rows)):
             writer.write_table(pa.Table.from_batches(group, target))
