@@ -7,8 +7,9 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
@@ -21,13 +22,15 @@ from .reads import Reads
 from .recall import Job, Recommendations
 from .release import aliases, releases
 from .release.aliases import Moved
+from .release.asof import AsOf, moment
 from .release.drop import drop_table
+from .release.join import features_as_of
 from .release.promote import promote as release_of
 from .release.releases import Release
 from .server import EmbeddedServer, join
 from .spaces import check_together
 from .table import Table, choice
-from .types import FeatureMatrix, IdType, Metric, Precision
+from .types import FeatureMatrix, HistoricalFeatures, IdType, Metric, Precision
 from .version import Version
 
 
@@ -336,6 +339,73 @@ class Store:
         """
         targets = {ref: self.readable(ref)._target() for ref in ids}
         return complete(lookup.features(self._reads, targets, ids, missing))
+
+    def as_of(self, t: datetime | str) -> AsOf:
+        """Return the store as it was at a time: ``store.as_of("2026-11-01")["items"]``.
+
+        Parameters
+        ----------
+        t : datetime, or str in ISO 8601
+            Without a zone it is in UTC.
+
+        Raises
+        ------
+        InvalidQuery
+        """
+        return AsOf(self, moment(t))
+
+    def features_as_of(
+        self,
+        frame: Any,
+        tables: Mapping[Any, str],
+        time: Any,
+        missing: str = "raise",
+        *,
+        replicas: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> HistoricalFeatures:
+        """Return to each row the vectors that were live at its own time: the point-in-time join.
+
+        A training set made so holds what a model would have been given at the time of each row,
+        and nothing of what was trained later. Each version is read once, for the ids of its rows.
+
+        Parameters
+        ----------
+        frame : frame (pandas, polars), Arrow table, or mapping of names to arrays
+            The n rows.
+        tables : mapping of column to table
+            ``{"user_id": "users", "item_id": "items"}``; the vectors are put side by side in this
+            order. Two columns may be of one table.
+        time : str
+            The column of times: timestamps, dates or texts in ISO 8601. Those without a zone are
+            in UTC.
+        missing : {"raise", "zero", "mean", "nan", "skip"}
+            What a row gets whose id is null or was not in that version (nor appended to it yet),
+            or whose time is before the first version went live or in that of a version dropped
+            since; these two have no mean. ``skip`` leaves out the rows that lack any.
+        replicas : bool
+            Read local replicas of the versions instead of the wire; those that are not there yet
+            are written. Worth it where training sets are made again and again.
+        cache_dir : path
+            Where replicas are kept; by default in the user's cache.
+
+        Returns
+        -------
+        HistoricalFeatures
+            ``vectors`` (n, sum of dims) float32, ``found`` (n, columns), which ``columns`` are
+            whose, which of the ``versions`` was live for each row, and which ``rows`` they are.
+
+        Raises
+        ------
+        NotFound
+            Under ``raise``, saying which version, how many rows and of what times.
+        DimensionMismatch
+            When versions of one table in these times have different dims.
+        InvalidQuery
+        """
+        return features_as_of(
+            self, frame, tables, time, missing, replicas=replicas, cache_dir=cache_dir
+        )
 
     def recall(
         self,
