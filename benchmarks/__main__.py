@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import batch, clients, feast, growth, load, promote, recall, wire
+from . import asof, batch, clients, feast, growth, load, promote, recall, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -42,6 +42,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "recall": recall.run,
     "replica": _replica,
     "promote": promote.run,
+    "asof": asof.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,
