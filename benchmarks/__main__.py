@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import asof, batch, clients, feast, growth, load, promote, recall, wire
+from . import asof, batch, clients, export, feast, growth, load, recall, release, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -41,8 +41,9 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "feast": feast.run,
     "recall": recall.run,
     "replica": _replica,
-    "promote": promote.run,
+    "release": release.run,
     "asof": asof.run,
+    "export": export.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,

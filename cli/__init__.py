@@ -9,9 +9,12 @@ import click
 
 from . import (
     admin,
+    append,
+    compare,
     demo,
     drop,
     evaluate,
+    export,
     formats,
     index,
     load,
@@ -39,6 +42,7 @@ def group() -> None:
 MODULES = (
     admin,
     load,
+    append,
     formats,
     show,
     promote,
@@ -47,6 +51,8 @@ MODULES = (
     recall,
     index,
     evaluate,
+    compare,
+    export,
     replica,
     drop,
     migrate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import Any
 
 import click
@@ -28,28 +27,14 @@ def _pairs(_context: click.Context, option: click.Parameter, given: tuple[str, .
 
 
 def _source(files: tuple[str, ...], query: str | None, database: str | None) -> Any:
-    """Return what to load: a query, or files, of which - is standard input."""
+    """Return what to load: a query, or files."""
     from embstore import Query
 
     if (query is None) != (database is None):
         raise click.UsageError("--query SQL and --from URL belong together")
     if (query is None) == (not files):
         raise click.UsageError("give FILE..., or --query SQL --from URL")
-    if query is not None:
-        return Query(str(database), query)
-    given: list[Any] = [sys.stdin.buffer if each == "-" else each for each in files]
-    return given if len(given) > 1 else given[0]
-
-
-def _policy(_context: click.Context, option: click.Parameter, given: str) -> str:
-    from embstore.errors import InvalidQuery
-    from embstore.load.rejects import allowed
-
-    try:
-        allowed(given)
-    except InvalidQuery as error:
-        raise click.BadParameter(str(error), param=option) from error
-    return given
+    return options.given(files) if query is None else Query(str(database), query)
 
 
 @click.command()
@@ -57,21 +42,7 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
 @click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--query", metavar="SQL", help="Load what this returns, from the database of --from.")
 @click.option("--from", "database", metavar="URL", help="postgresql://..., or SQLAlchemy's.")
-@click.option("--ids", metavar="FILE|NAME", help="The ids: a file, or a column or array inside.")
-@click.option("--vectors", metavar="NAME", help="The column or array that holds the vectors.")
-@click.option("--format", "format_", metavar="NAME", help="What the file is, if it does not tell.")
-@click.option("--data", "X", metavar="FILE", help="What a fitted transformer is to transform.")
-@click.option(
-    "--bias",
-    type=click.Choice(["keep", "fold"]),
-    default="keep",
-    show_default=True,
-    help="fold: append each bias to its vector, for inner product.",
-)
-@click.option("--biases", metavar="NAME|1", help="The column of biases; 1 appends ones.")
-@click.option("--allow-pickle", is_flag=True, help="Read pickles, which can run any code.")
-@click.option("--attributes", metavar="FILE", help="More columns, joined on id.")
-@click.option("--attributes-ids", metavar="NAME", help="The id column of --attributes.")
+@options.source
 @click.option(
     "--metric",
     type=click.Choice(["cosine", "ip", "l2", "hamming", "jaccard"]),
@@ -80,22 +51,7 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
 )
 @click.option("--precision", type=click.Choice(["float32", "float16"]), help="Fixed for a table.")
 @click.option("--id-type", type=click.Choice(["bigint", "text"]), help="Fixed for a table.")
-@click.option(
-    "--zero",
-    type=click.Choice(["reject", "keep"]),
-    default="reject",
-    show_default=True,
-    help="Under cosine: a zero vector is a bad row, or is kept and nobody's neighbour.",
-)
-@click.option(
-    "--on-bad",
-    callback=_policy,
-    default="reject",
-    show_default=True,
-    metavar="reject|skip|abort-after=N",
-    help="A bad row ends the load, or is left out.",
-)
-@click.option("--rejects", metavar="FILE", help="Write the bad rows to a CSV file.")
+@options.bad_rows
 @click.option(
     "--index",
     "kind",
@@ -111,6 +67,12 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
 )
 @options.index
 @options.target
+@click.option(
+    "--align-to",
+    metavar="live|REF",
+    help="Rotate the vectors onto those of a version of TABLE; or, by another table's version that"
+    " was aligned, with it.",
+)
 @click.option(
     "--connections",
     type=click.IntRange(1, 64),
@@ -149,7 +111,6 @@ def load(
     files: tuple[str, ...],
     query: str | None,
     database: str | None,
-    format_: str | None,
     kind: str,
     index_precision: str | None,
     m: int | None,
@@ -181,7 +142,6 @@ def load(
         with bar() as progress:
             version = target.load(
                 source,
-                format=format_,
                 index=options.wanted(
                     kind=kind,
                     precision=index_precision,
@@ -204,6 +164,7 @@ def load(
             "rows_per_second": version.source["rows_per_second"],
             "rejected": version.source.get("rejected", 0),
             "checksum": version.checksum,
+            "aligned": version.source.get("aligned"),
             "live": bool(how["promote"]),
         }
     if as_json:
@@ -215,6 +176,13 @@ def load(
         + (", live" if how["promote"] else f"; make it live with embstore promote {version.ref}")
     )
     print(f"index {version.source['index']}")
+    if (fit := done["aligned"]) is not None:
+        print(
+            f"aligned to {fit['to']}"
+            + (f" by the rotation of {fit['by']}" if "by" in fit else f", {fit['ids']:,} ids")
+            + f": residual {fit['residual']:.4g}"
+            + (f", {fit['before']:.4g} without" if "before" in fit else "")
+        )
 
 
 COMMANDS = (load,)

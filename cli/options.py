@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +36,76 @@ def show(function: F) -> F:
         help="Attributes to print too.",
         callback=lambda _context, _option, value: tuple(value.split(",")) if value else (),
     )(function)
+
+
+def source(function: F) -> F:
+    """What in the FILEs is what: ``--ids``, ``--vectors``, ``--attributes``, ..."""
+    for option in (
+        click.option("--attributes-ids", metavar="NAME", help="The id column of --attributes."),
+        click.option("--attributes", metavar="FILE", help="More columns, joined on id."),
+        click.option("--allow-pickle", is_flag=True, help="Read pickles, which can run any code."),
+        click.option("--biases", metavar="NAME|1", help="The column of biases; 1 appends ones."),
+        click.option(
+            "--bias",
+            type=click.Choice(["keep", "fold"]),
+            default="keep",
+            show_default=True,
+            help="fold: append each bias to its vector, for inner product.",
+        ),
+        click.option(
+            "--data", "X", metavar="FILE", help="What a fitted transformer is to transform."
+        ),
+        click.option("--format", metavar="NAME", help="What the file is, if it does not tell."),
+        click.option(
+            "--vectors", metavar="NAME", help="The column or array that holds the vectors."
+        ),
+        click.option(
+            "--ids", metavar="FILE|NAME", help="The ids: a file, or a column or array inside."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _policy(_context: click.Context, option: click.Parameter, given: str) -> str:
+    from embstore.errors import InvalidQuery
+    from embstore.load.rejects import allowed
+
+    try:
+        allowed(given)
+    except InvalidQuery as error:
+        raise click.BadParameter(str(error), param=option) from error
+    return given
+
+
+def bad_rows(function: F) -> F:
+    """``--zero``, ``--on-bad`` and ``--rejects``."""
+    for option in (
+        click.option("--rejects", metavar="FILE", help="Write the bad rows to a CSV file."),
+        click.option(
+            "--on-bad",
+            callback=_policy,
+            default="reject",
+            show_default=True,
+            metavar="reject|skip|abort-after=N",
+            help="A bad row ends the load, or is left out.",
+        ),
+        click.option(
+            "--zero",
+            type=click.Choice(["reject", "keep"]),
+            default="reject",
+            show_default=True,
+            help="Under cosine: a zero vector is a bad row, or is kept and nobody's neighbour.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def given(files: tuple[str, ...]) -> Any:
+    """Return the FILEs as a source, of which - is standard input."""
+    found: list[Any] = [sys.stdin.buffer if each == "-" else each for each in files]
+    return found if len(found) > 1 else found[0]
 
 
 def index(function: F) -> F:

@@ -16,6 +16,10 @@ _LABEL = {
     "index": "index",
     "publish": "publishing",
     "recall": "recall",
+    "neighbours": "neighbours",
+    "drift": "drift",
+    "align": "aligning",
+    "gates": "gates",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options, output
+from .progress import bar
 
 if TYPE_CHECKING:
     from embstore.release.aliases import Moved
@@ -101,7 +102,10 @@ def promote(
             _print(store.promote(*refs, alias=alias, message=message), alias, None, as_json)
             return
         try:
-            done = store.release(refs, gates=gates, message=message, force=force)
+            with bar() as progress:
+                done = store.release(
+                    refs, gates=gates, message=message, force=force, progress=progress
+                )
         except GateFailed as error:
             measured = [each.as_json() for each in error.results]
             if as_json:

@@ -99,6 +99,7 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
         lost = missing(connection, row)
         names = catalog.aliases(connection, row.table_name)
         moves = catalog.history(connection, row.table_name)
+        joined = catalog.appends(connection, row.table_name, row.version)
     facts: dict[str, Any] = {
         "ref": row.ref,
         "aliases": names.get((row.table_name, row.version), []),
@@ -122,14 +123,28 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
         }
         for move in moves
     ]
+    appends = [
+        {
+            "append": each.append,
+            "rows": each.rows,
+            "origin": each.origin,
+            "appended": each.appended_at,
+            "by": each.appended_by,
+            "message": each.message,
+        }
+        for each in joined
+    ]
     if as_json:
-        output.document({**facts, "history": history})
+        output.document({**facts, "appends": appends, "history": history})
         return
     indexes = facts.pop("indexes")
     output.record(facts, as_json)
     print()
     index.listing(indexes, row.ref)
     print()
+    if appends:
+        output.rows(appends, as_json)
+        print()
     output.rows(history, as_json, "never promoted")
 
 

@@ -4,6 +4,8 @@
 >>> store = embstore.connect()
 """
 
+from .append import Appended
+from .compare.result import Comparison
 from .errors import (
     AlreadyExists,
     BadInput,
@@ -35,7 +37,9 @@ from .version import Version
 
 __all__ = [
     "AlreadyExists",
+    "Appended",
     "BadInput",
+    "Comparison",
     "ConnectionFailed",
     "DatabaseFailed",
     "DimensionMismatch",

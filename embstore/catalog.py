@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from .connection import Connection, translated
 from .errors import AlreadyExists, NotFound
 from .relations import check_table_name
-from .types import Attribute, IdType, Index, Metric, Precision, Status
+from .types import Attribute, IdType, Index, Metric, Origin, Precision, Status
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,26 @@ class Move:
     release: int | None
 
 
+@dataclass(frozen=True)
+class Append:
+    """A row of ``embstore.appends``; checksum is the version's after it, append counts from 1."""
+
+    table_name: str
+    version: int
+    append: int
+    rows: int
+    origin: Origin
+    checksum: str
+    message: str | None
+    appended_at: datetime
+    appended_by: str
+
+    @classmethod
+    def make(cls, **row: Any) -> Self:
+        """Build from a result row."""
+        return cls(**row | {"origin": Origin(row["origin"])})
+
+
 def _columns(of: type) -> LiteralString:
     return ", ".join(each.name for each in fields(of))
 
@@ -122,6 +142,7 @@ def _columns(of: type) -> LiteralString:
 _TABLE: LiteralString = _columns(TableRow)
 _VERSION: LiteralString = _columns(VersionRow)
 _MOVE: LiteralString = _columns(Move)
+_APPEND: LiteralString = _columns(Append)
 
 
 def create_table(
@@ -246,6 +267,20 @@ def history(connection: Connection, name: str) -> list[Move]:
             .execute(
                 f"SELECT {_MOVE} FROM embstore.alias_history WHERE table_name = %s ORDER BY move",  # noqa: S608
                 (name,),
+            )
+            .fetchall()
+        )
+
+
+def appends(connection: Connection, name: str, version: int) -> list[Append]:
+    """Return what joined a version after it became ready, oldest first."""
+    with translated(f"reading the appends to {name}@{version}"):
+        return (
+            connection.cursor(row_factory=kwargs_row(Append.make))
+            .execute(
+                f"SELECT {_APPEND} FROM embstore.appends"  # noqa: S608
+                " WHERE table_name = %s AND version = %s ORDER BY append",
+                (name, version),
             )
             .fetchall()
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
@@ -20,6 +20,7 @@ from .load import leftovers
 from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
+from .refs import check_name
 from .release import aliases, releases
 from .release.aliases import Moved
 from .release.asof import AsOf, moment
@@ -30,8 +31,11 @@ from .release.releases import Release
 from .server import EmbeddedServer, join
 from .spaces import check_together
 from .table import Table, choice
-from .types import FeatureMatrix, HistoricalFeatures, IdType, Metric, Precision
+from .types import FeatureMatrix, HistoricalFeatures, IdType, Metric, Precision, Progress
 from .version import Version
+
+if TYPE_CHECKING:
+    from .compare.result import Comparison
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -248,7 +252,7 @@ class Store:
         gates: Sequence[str] = (),
         message: str | None = None,
         force: bool = False,
-        report: Callable[[str], None] = lambda _: None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Release:
         """Make versions of several tables live in one transaction: all of them, or none.
 
@@ -264,8 +268,8 @@ class Store:
             Why; kept in the history.
         force : bool
             Do it though a gate fails or trainings are mixed; needs a message.
-        report : callable
-            Called with the gate that is measured next.
+        progress : callable
+            Called with a ``Progress`` of the gates, whose note names the one that is measured.
 
         Returns
         -------
@@ -287,7 +291,7 @@ class Store:
             if isinstance(versions, Mapping)
             else list(versions)
         )
-        return release_of(self, refs, given=gates, message=message, force=force, report=report)
+        return release_of(self, refs, given=gates, message=message, force=force, progress=progress)
 
     def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
         """Undo the last release of a table that is not undone yet, of all of its tables.
@@ -298,6 +302,7 @@ class Store:
             When nothing is left to undo, a version before has been dropped, or one of the other
             tables was moved since.
         """
+        check_name(table)
         with self.writing() as lent:
             return releases.rollback(lent, table, message=message)
 
@@ -480,6 +485,124 @@ class Store:
         """
         with self.reading() as lent, snapshot(lent):
             return [Version(self, catalog.resolve(lent, ref)) for ref in refs]
+
+    def compare(
+        self,
+        old: str,
+        new: str,
+        k: int = 10,
+        *,
+        sample: int | None = 1000,
+        seed: int = 0,
+        top: int = 20,
+        show: Sequence[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Comparison:
+        """Tell how two versions differ: their ids, norms and neighbours, and what moved.
+
+        All ids that both have pass twice, as a stream: the memory does not grow with them, but for
+        four bytes an id.
+
+        Parameters
+        ----------
+        old, new : str
+            References, of one table or of two whose ids mean the same.
+        k : int
+            Of how many neighbours the overlap is, 1 to 1000. They are exact, and taken from the
+            common ids alone.
+        sample : int or None
+            For how many common ids, drawn at random; None takes all, which takes the square of
+            their number.
+        seed : int
+            Of that sample: the same seed takes the same ids.
+        top : int
+            How many of the ids that moved most to return.
+        show : sequence of str
+            Which attributes of the new version to return with them; by default all.
+        progress : callable
+            Called with a ``Progress``, the phases ``neighbours`` and ``drift``.
+
+        Returns
+        -------
+        Comparison
+            ``coverage``, ``ids``, ``norms``; ``overlap`` with its standard error; ``aligned`` and
+            ``drift`` after the rotation that maps new onto old best, where dims allow for one; the
+            ids that ``moved`` most. ``as_json()`` and ``to_html(path)``.
+
+        Raises
+        ------
+        NotFound, InvalidQuery
+        """
+        from .compare.run import compare
+
+        first, second = self.at_once(old, new)
+        return compare(
+            self,
+            first._row,
+            second._row,
+            k,
+            sample=sample,
+            seed=seed,
+            top=top,
+            show=show,
+            progress=progress,
+        )
+
+    def align(
+        self,
+        refs: str | Sequence[str],
+        to: str,
+        *,
+        index: str | Mapping[str, Any] = "auto",
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> list[Version]:
+        """Rotate versions of one training onto the axes of an older one, as new versions.
+
+        The rotation is the orthogonal matrix that maps the ids which ``to`` and the ref of its
+        table have in common best (Procrustes); all refs get the same. So cosines and inner products
+        inside the training stay as they were, and a model that was trained on the old vectors goes
+        on working. Attributes, trainer, params and metrics are carried along.
+
+        Parameters
+        ----------
+        refs : str or sequence of str
+            ``"items@8"``, or all tables of the training: ``["items@8", "users@8"]``. One must be of
+            the same table as ``to``; its vectors must have as many ids in common with those as they
+            have dims, or more.
+        to : str
+            ``"items@7"``.
+        index : str or mapping
+            As in ``Table.load``.
+        progress : callable
+            Called with a ``Progress``, the phase ``align`` and those of the loads.
+        warn : callable
+            Called with a sentence when something works but should be mended.
+
+        Returns
+        -------
+        list of Version
+            The new versions, in the order of the refs: ``source["aligned"]`` says from which they
+            were made and what the rotation leaves, ``space`` that they belong together.
+
+        Raises
+        ------
+        NotFound, InvalidQuery, SpaceMismatch, LoadFailed
+            What was loaded before a failure stays, and is not live.
+        """
+        from .compare.align import align
+
+        names = [refs] if isinstance(refs, str) else list(refs)
+        *asked, old = self.at_once(*names, to)
+        done = align(
+            self,
+            [each._row for each in asked],
+            old._row,
+            index=index,
+            progress=progress,
+            warn=warn,
+        )
+        return [Version(self, row) for row in done]
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.

@@ -114,6 +114,7 @@ class Table(Reads):
         target_recall: float | None = None,
         queries: object = None,
         target_k: int = 10,
+        align_to: str | None = None,
         connections: int | None = None,
         promote: bool | str = False,
         progress: Callable[[load.Progress], None] | None = None,
@@ -187,6 +188,13 @@ class Table(Reads):
             recommender.
         target_k : int
             How many neighbours are to be found.
+        align_to : str
+            Rotate the vectors onto those of another version, so that what was trained on these goes
+            on working: ``"live"`` or a version of this table, onto whose common ids a rotation is
+            fitted (orthogonal Procrustes), or a version of another table that was aligned itself
+            (``"items@8"`` for the users of the same training), whose rotation is taken. Cosines
+            and inner products inside a training stay as they were. ``source["aligned"]`` says how
+            well it fits. Until that is known, the rows are held in a temporary file.
         connections : int
             Over how many connections the rows travel; by default one where the server can skip
             the WAL, up to four for a large load where it cannot.
@@ -242,6 +250,7 @@ class Table(Reads):
             rejects=rejects,
             index=wanted,
             goal=goal,
+            align_to=align_to,
             connections=connections,
             alias=None if gated else alias,
             progress=progress,

@@ -92,6 +92,16 @@ class Zero(StrEnum):
     KEEP = "keep"
 
 
+class Origin(StrEnum):
+    """Where the vector of a row that joined a ready version came from; ``trained`` all others."""
+
+    TRAINED = "trained"
+    MEAN_OF_NEIGHBOURS = "mean_of_neighbours"
+    SIDE_INFORMATION = "side_information"
+    FOLD_IN = "fold_in"
+    GIVEN = "given"
+
+
 class Status(StrEnum):
     """The life of a version; queries see `ready` ones only."""
 

@@ -7,27 +7,43 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from .catalog import VersionRow, resolve
+from .catalog import Append, VersionRow, appends, resolve
 from .index import Wanted
 from .index.manage import create, drop, missing
 from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved
-from .types import Attribute, IdType, Index, Metric, Precision, Progress, Vectors
+from .types import (
+    Attribute,
+    Bias,
+    IdType,
+    Index,
+    Metric,
+    Origin,
+    Precision,
+    Progress,
+    Vectors,
+    Zero,
+)
 
 if TYPE_CHECKING:
+    from .append import Appended
     from .evaluate.result import Evaluation
+    from .export import Exported
     from .replica import Replica
     from .store import Store
 
 
 class Version(Reads):
-    """One ready version, such as ``store["items@7"]``; never changes once it is ready.
+    """One ready version, such as ``store["items@7"]``.
 
-    Its indexes can: they speed its queries up, and are no part of what it holds.
+    What an id has never changes. New ids may join (``append``, ``coldstart``); an index may come
+    or go, which speeds queries up and is no part of what the version holds.
     """
 
     def __init__(self, store: Store, row: VersionRow) -> None:
@@ -125,6 +141,18 @@ class Version(Reads):
     def metrics(self) -> dict[str, Any]:
         """The training's metrics, as given to the load; and ``index_recall``, as measured last."""
         return dict(self._row.metrics)
+
+    def rotation(self) -> NDArray[np.float64] | None:
+        """Return the matrix (dim, dim) that the version was aligned by; None if it was not.
+
+        ``vectors @ rotation`` brings further vectors of the same training, such as those of a user
+        who has just come, to where the version's are.
+        """
+        from .compare.alignment import stored
+
+        with self._store.reading() as connection:
+            found = stored(connection, self._row)
+        return None if found is None else found.matrix
 
     @property
     def source(self) -> dict[str, Any]:
@@ -341,6 +369,95 @@ class Version(Reads):
         self._refresh()
         return found
 
+    def append(
+        self,
+        source: object,
+        *,
+        origin: str = "given",
+        message: str | None = None,
+        ids: object = None,
+        vectors: str | None = None,
+        format: str | None = None,
+        X: object = None,
+        bias: str = "keep",
+        biases: str | int | None = None,
+        allow_pickle: bool = False,
+        attributes: object = None,
+        attributes_ids: str | None = None,
+        zero: str = "reject",
+        on_bad: str = "reject",
+        rejects: str | PathLike[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> Appended:
+        """Let new ids join the version: all of the source's become visible at once, or none.
+
+        Ids that are there keep what they have. The new rows are in its indexes as well, and have
+        the attributes ``origin`` and ``appended_at``, which the version gets with its first append.
+
+        Parameters
+        ----------
+        source : path, URL, array, frame, Arrow table or stream, mapping, trained model, ...
+            As in ``Table.load``: vectors of the version's own training. Its further columns must
+            be attributes of the version; those that it lacks are NULL.
+        origin : {"given", "mean_of_neighbours", "side_information", "fold_in", "trained"}
+            How the vectors were made.
+        message : str
+            Why; kept in ``embstore.appends``.
+        ids, vectors, format, X, bias, biases, attributes, zero, progress, warn, ...
+            As in ``Table.load``.
+        on_bad : {"reject", "skip", "abort-after=N"}
+            What a bad row does, or an id that is there already: ends the append, or is left out.
+        rejects : path
+            A CSV file to write those rows to: source, row, id, reason.
+
+        Returns
+        -------
+        Appended
+
+        Raises
+        ------
+        DuplicateId
+            Naming the id that is there already, and its row.
+        DimensionMismatch, BadInput, InvalidQuery, LoadFailed, NotFound
+        """
+        from .append import append
+        from .load import Options
+        from .table import choice
+
+        options = Options(
+            ids=ids,
+            vectors=vectors,
+            format=format,
+            biases=None if biases is None else str(biases),
+            fold=choice(Bias, bias, "bias") is Bias.FOLD,
+            data=X,
+            allow_pickle=allow_pickle,
+            attributes=attributes,
+            attributes_ids=attributes_ids,
+            zero=choice(Zero, zero, "policy for zero vectors"),
+            on_bad=on_bad,
+            rejects=rejects,
+            progress=progress,
+            warn=warn or (lambda _: None),
+        )
+        done = append(
+            self._store.connect_for_load,
+            self._store.engine,
+            self.ref,
+            source,
+            choice(Origin, origin, "origin"),
+            message,
+            options,
+        )
+        self._refresh()
+        return done
+
+    def appends(self) -> list[Append]:
+        """Return what has joined the version since it became ready, oldest first."""
+        with self._store.reading() as connection:
+            return appends(connection, self.table, self.number)
+
     def missing_indexes(self) -> list[str]:
         """Return the names of those ``indexes`` that Postgres has not, dropped by hand for one."""
         with self._store.reading() as connection:
@@ -382,6 +499,64 @@ class Version(Reads):
         from .replica import replicate
 
         return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        format: str | None = None,
+        *,
+        attributes: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Exported:
+        """Write the version to a file that loads again to the same ids and bits.
+
+        The rows are streamed, so the memory does not grow with them, and compared with
+        ``checksum`` on the way. The file is there when it is whole; whatever ends the export
+        before leaves what was there.
+
+        Parameters
+        ----------
+        path : path
+            ``items.parquet``. Where ids do not fit into the file, they go to another one beside
+            it, such as ``items.ids.npy``.
+        format : {"parquet", "arrow", "arrow-stream", "npy", "word2vec", "word2vec-binary", \
+"safetensors", "projector"}
+            By default what the path's ending says.
+        attributes : sequence of str
+            Which go along; by default all where the format can hold them.
+        overwrite : bool
+            Replace what is there, in one step.
+        progress : callable
+            Called with a ``Progress``, the phase ``rows``.
+
+        Returns
+        -------
+        Exported
+            What was written, and what ``load`` must be told of it.
+
+        Raises
+        ------
+        AlreadyExists
+            When a file is there and ``overwrite`` does not say so.
+        BadInput
+            Before anything is written, when the format cannot hold the version: naming the id or
+            the column, and a format that can. Also when the file cannot be written.
+        LoadFailed
+            When the rows are not those that the checksum was made of.
+        InvalidQuery, NotFound, DatabaseFailed
+        """
+        from .export import export
+
+        return export(
+            self._store,
+            self.ref,
+            path,
+            format,
+            attributes=attributes,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -48,9 +50,9 @@ class Server:
         return f"postgresql://embstore:{secret}@127.0.0.1:{self.port}/{database}"
 
 
-@pytest.fixture(scope="session")
-def pg() -> Iterator[Server]:
-    """The run's server, listening on a socket and on TCP; its database ``template`` is migrated."""
+@contextmanager
+def running() -> Iterator[Server]:
+    """Start the run's server and migrate its database ``template``; stop and remove it."""
     folder = reachable_folder()
     home = folder / "home"
     try:
@@ -67,6 +69,41 @@ def pg() -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
+class OneServer:
+    """Where several processes run the tests, the one that starts them has the server for all."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._server: Server | None = None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        if self._server is None:
+            self._server = self._stack.enter_context(running())
+        found = self._server
+        node.workerinput["server"] = (str(found.home), found.port, found.password)
+
+    def pytest_unconfigure(self) -> None:
+        self._stack.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(OneServer())
+
+
+@pytest.fixture(scope="session")
+def pg(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The run's server, listening on a socket and on TCP; its database ``template`` is migrated."""
+    given = getattr(request.config, "workerinput", None)
+    if given is None:
+        with running() as found:
+            yield found
+    else:
+        home, port, password = given["server"]
+        yield Server(Path(home), port, password)
+
+
 @pytest.fixture
 def bare_database(pg: Server) -> Iterator[str]:
     """The name of an empty database."""
@@ -80,7 +117,7 @@ def database(pg: Server) -> Iterator[str]:
 
 
 def _database(pg: Server, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_{next(_numbers)}"
     with psycopg.connect(pg.url(), autocommit=True) as admin:
         admin.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(

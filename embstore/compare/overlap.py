@@ -94,7 +94,13 @@ def overlap(
     check_k(k)
     check_sample(sample, seed)
     with connection.transaction():  # a drop waits
-        return of_pairs(connection, old, new, k, sample, seed, report)
+        found = of_pairs(connection, old, new, k, sample, seed, report)
+    if found is None:
+        raise InvalidQuery(
+            f"{old.ref} and {new.ref} have less than two ids in common that can be compared: there"
+            " are no neighbours"
+        )
+    return found
 
 
 def of_pairs(
@@ -106,8 +112,11 @@ def of_pairs(
     seed: int,
     report: Callable[[int], None] = lambda _: None,
     beside: Callable[[Pairs], None] = lambda _: None,
-) -> Overlap:
-    """Likewise in the caller's transaction; ``beside`` is shown all pairs that pass."""
+) -> Overlap | None:
+    """Likewise in the caller's transaction; ``beside`` is shown all pairs that pass.
+
+    None where less than two ids can be compared.
+    """
     asked = drawn(connection, old, new, sample or 2**62, seed)
     asked = directed(asked, old, new)
     sides = [_Nearest(old, asked.ids, asked.old, k), _Nearest(new, asked.ids, asked.new, k)]
@@ -122,10 +131,7 @@ def of_pairs(
             sides[1].offer(block.ids, block.new)
             report(done)
     if compared < 2:
-        raise InvalidQuery(
-            f"{old.ref} and {new.ref} have {compared:,} ids in common that can be compared: there"
-            " are no neighbours"
-        )
+        return None
     values = _shared(*sides)
     return Overlap(
         min(k, compared - 1),

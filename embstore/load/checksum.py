@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..catalog import VersionRow
+from ..errors import LoadFailed
 from ..types import MAX_DIM, MAX_ID_BYTES
 
 _U64 = NDArray[np.uint64]
@@ -37,10 +39,16 @@ _ID = _constants(1, 1 << 33)[0]
 
 
 class Checksum:
-    """Adds up row hashes; ``str()`` is what the catalog keeps."""
+    """Adds up row hashes; ``str()`` is what the catalog keeps.
 
-    def __init__(self) -> None:
-        self._sum = 0
+    Parameters
+    ----------
+    before : str
+        The checksum of rows that are counted already.
+    """
+
+    def __init__(self, before: str = "0") -> None:
+        self._sum = int(before, 16)
 
     def update(self, ids: pa.Array, stored: NDArray[Any], *, sign: int = 1) -> None:
         """Add rows, or with ``sign=-1`` take them away.
@@ -55,6 +63,20 @@ class Checksum:
 
     def __str__(self) -> str:
         return f"{self._sum:016x}"
+
+
+def check_arrived(version: VersionRow, rows: int, checksum: Checksum) -> None:
+    """Refuse other rows than the catalog promises, once all of a version have been read.
+
+    Raises
+    ------
+    LoadFailed
+    """
+    if rows != version.rows or str(checksum) != version.checksum:
+        raise LoadFailed(
+            f"{version.ref} arrived with {rows:,} rows and checksum {checksum}, but it has"
+            f" {version.rows:,} and {version.checksum}: was its table altered on the server?"
+        )
 
 
 def _vector_hashes(stored: NDArray[Any]) -> _U64:

@@ -56,7 +56,7 @@ def plan(
     )
     side = None
     if options.attributes is not None:
-        side = _side_table(options, id_type)
+        side = side_table(options, id_type)
         if both := {each.name for each in own} & {each.name for each in side.attributes}:
             raise BadInput(
                 f"{side.source}: column {min(both)!r} is in {opened.name} too; leave it out of one",
@@ -107,7 +107,13 @@ def _settled(what: str, table: TableRow, fixed: Any, asked: Any) -> Any:
     return fixed or asked
 
 
-def _side_table(options: Options, id_type: IdType) -> SideTable:
+def side_table(options: Options, id_type: IdType) -> SideTable:
+    """Read the attributes that are given apart.
+
+    Raises
+    ------
+    BadInput, NotFound
+    """
     given = options.attributes
     named = shown(given) if isinstance(given, str | os.PathLike) else "attributes"
     return SideTable(read_attributes(given, ids=options.attributes_ids), named, id_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..catalog import VersionRow, as_indexes
+from ..compare.alignment import Alignment, store
 from ..connection import Connection, Engine
 from ..errors import EmbstoreError, GateFailed, LoadFailed, SpaceMismatch
 from ..release import aliases, live
@@ -14,9 +15,15 @@ from .plan import as_json
 
 
 def publish(
-    connection: Connection, engine: Engine, version: VersionRow, options: Options
+    connection: Connection,
+    engine: Engine,
+    version: VersionRow,
+    options: Options,
+    aligned: Alignment | None = None,
 ) -> EmbstoreError | None:
     """Make the version ready, visible and, if asked, live: all in one short transaction.
+
+    The rotation that it was loaded through is kept in the same step.
 
     Returns
     -------
@@ -24,6 +31,7 @@ def publish(
         Why it may not go live; it is ready all the same, since to load it again would not help.
     """
     report = options.progress or (lambda _: None)
+    source = version.source if aligned is None else {**version.source, "aligned": aligned.as_json()}
     refused: EmbstoreError | None = None
 
     def change() -> None:
@@ -56,11 +64,13 @@ def publish(
                 version.index_kind,
                 as_indexes(version.indexes),
                 as_json(version.metrics, "metrics"),
-                as_json(version.source, "source"),
+                as_json(source, "source"),
                 version.table_name,
                 version.version,
             ),
         )
+        if aligned is not None:
+            store(connection, version, aligned)
         live.rebuild(connection, engine, version.table_name)
         live.grant_version(connection, version)
         if options.alias is not None:

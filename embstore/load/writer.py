@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ def copy(
     return cursor.rowcount
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Compute the next item in a thread while the consumer works on this one."""
     end: Any = object()
     with ThreadPoolExecutor(1, "embstore-load") as thread:
@@ -116,8 +116,10 @@ class Probe:
                 self.bulk += float(few.sum(dtype=np.float64))
         self.rows += sign * len(stored)
 
-    def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
-        """Compare with what the server holds now.
+    def verify(
+        self, connection: Connection, engine: Engine, version: VersionRow, among: Any = None
+    ) -> None:
+        """Compare with what the server holds now, of the ids ``among`` or of all.
 
         Raises
         ------
@@ -130,6 +132,8 @@ class Probe:
                 engine.type(version.precision.sql_type),
                 version_table(version.table_name, version.version),
             )
+            + _only(among),
+            None if among is None else (among,),
         ).fetchone()
         assert row is not None
         rows, products = row
@@ -158,8 +162,10 @@ class BitProbe:
             self.ones[place] += sign * int(_ONES[bits].sum(dtype=np.int64))
         self.rows += sign * len(stored)
 
-    def verify(self, connection: Connection, engine: Engine, version: VersionRow) -> None:
-        """Compare with what the server holds now.
+    def verify(
+        self, connection: Connection, engine: Engine, version: VersionRow, among: Any = None
+    ) -> None:
+        """Compare with what the server holds now, of the ids ``among`` or of all.
 
         Raises
         ------
@@ -174,6 +180,8 @@ class BitProbe:
                 engine.type("bit"),
                 version_table(version.table_name, version.version),
             )
+            + _only(among),
+            None if among is None else (among,),
         ).fetchone()
         assert row is not None
         rows, *ones = row
@@ -189,6 +197,10 @@ _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dt
 def probe_of(version: VersionRow) -> Probe | BitProbe:
     """Return a probe for a version's kind of vectors."""
     return (BitProbe if version.precision is Precision.BIT else Probe)(version.dim)
+
+
+def _only(among: Any) -> sql.SQL:
+    return sql.SQL("" if among is None else " WHERE id = ANY (%s)")
 
 
 def _check_rows(version: VersionRow, sent: int, held: int) -> None:

@@ -21,7 +21,7 @@ from psycopg import Copy, sql
 
 from ..catalog import VersionRow
 from ..connection import Connection, translated
-from ..load.attributes import STORED
+from ..load.attributes import STORED, field_of
 from ..load.encode import FIXED, HEADER, TRAILER
 from ..readers.base import batch_rows
 from ..relations import version_table
@@ -60,7 +60,7 @@ def schema(version: VersionRow) -> pa.Schema:
     return pa.schema(
         [
             pa.field("id", id_kind(version.id_type), nullable=False),
-            *(pa.field(each.name, STORED[each.type]) for each in version.attributes),
+            *(field_of(each) for each in version.attributes),
             pa.field("embedding", pa.list_(component, version.dim), nullable=False),
         ]
     )
@@ -159,6 +159,7 @@ def _messages(copy: Copy) -> Iterator[Any]:
     """
     take = copy.connection.pgconn.get_copy_data
     message: Any
+    end = len(HEADER) + len(TRAILER)  # of no rows at all
     while True:
         size, message = take(1)
         if size == 0:
@@ -166,9 +167,10 @@ def _messages(copy: Copy) -> Iterator[Any]:
             size = len(message)
             if not size:
                 return
-        if size == len(TRAILER):
+        if size == end:
             copy.read()  # the end, or why there is none
             return
+        end = len(TRAILER)
         yield message
 
 

@@ -45,7 +45,7 @@ def rebuild(connection: Connection, engine: Engine, table: str) -> None:
     if not versions:
         connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(live_view(table)))
         return
-    connection.execute(definition(engine, versions, _columns(connection, table)))
+    connection.execute(definition(engine, versions, view_columns(connection, table)))
     _grant(connection, live_view(table))
 
 
@@ -118,7 +118,8 @@ def _branch(engine: Engine, version: VersionRow, columns: Sequence[Attribute]) -
     )
 
 
-def _columns(connection: Connection, table: str) -> list[Attribute]:
+def view_columns(connection: Connection, table: str) -> list[Attribute]:
+    """Return the columns of the live view and their types; none before it is there."""
     rows = connection.execute(
         "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a"
         " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 ORDER BY a.attnum",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,37 +39,17 @@ class Case:
     together: Mapping[str, str]
 
 
-def measure(
-    store: Store,
-    version: VersionRow,
-    live: VersionRow | None,
-    gates: Sequence[Gate],
-    together: Mapping[str, str],
-    report: Callable[[str], None] = lambda _: None,
-) -> list[GateResult]:
-    """Measure the gates of a version that is to go live in place of ``live``.
-
-    Parameters
-    ----------
-    together : mapping of table name to reference
-        What else goes live in the same release: the queries of ``recall(users)``.
-    report : callable
-        Called with the gate that is measured next.
-    """
-    found = []
-    for gate in gates:
-        report(f"{version.ref} {gate.text}")
-        try:
-            value, note = _MEASURES[gate.name](Case(store, version, live, gate, together))
-        except EmbstoreError as error:
-            found.append(GateResult(version.ref, gate.text, None, gate.bound, False, str(error)))
-            continue
-        passed = value is None or gate.holds(value)
-        found.append(GateResult(version.ref, gate.text, value, gate.bound, passed, note))
-    return found
+def measure(case: Case) -> GateResult:
+    """Measure a gate; one that cannot be measured does not pass."""
+    gate, ref = case.gate, case.version.ref
+    try:
+        value, note = _MEASURES[gate.name](case)
+    except EmbstoreError as error:
+        return GateResult(ref, gate.text, None, gate.bound, False, str(error))
+    return GateResult(ref, gate.text, value, gate.bound, value is None or gate.holds(value), note)
 
 
-_FIRST: Measured = (None, "nothing is case.live to compare with")
+_FIRST: Measured = (None, "nothing is live to compare with")
 
 
 def _coverage(case: Case) -> Measured:

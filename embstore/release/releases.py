@@ -74,8 +74,14 @@ def release(
     ------
     NotFound, InvalidName, InvalidQuery, GateFailed, SpaceMismatch, DatabaseFailed
     """
-    with translated(f"releasing {' '.join(refs)}"), connection.transaction():
-        rows = connection.execute(
+    tables = [ref.partition("@")[0] for ref in refs]
+    # In a pipeline, whose statements make one trip: the locks are held no longer than they must.
+    with (
+        translated(f"releasing {' '.join(refs)}"),
+        connection.pipeline(),
+        connection.transaction(),
+    ):
+        moved = connection.execute(
             "SELECT table_name, version, previous FROM embstore.release(%s, %s, %s, %s, %s)",
             (
                 list(refs),
@@ -84,12 +90,12 @@ def release(
                 None if gates is None else Jsonb(list(gates)),
                 None if expected is None else Jsonb(dict(expected)),
             ),
-        ).fetchall()
-        moves = tuple(Moved(*row) for row in rows)
-        changed = next((each.table_name for each in moves if each.version != each.previous), None)
-        if changed is not None:
-            # The row locks that are held let no other release of this table come between.
-            return replace(_listed(connection, changed, 1)[0], moves=moves)
+        )
+        # The row locks that are held let no other release of these tables come between.
+        newest = connection.execute(_LIST, {"tables": tables, "limit": 1})
+    moves = tuple(Moved(*row) for row in moved.fetchall())
+    if any(each.version != each.previous for each in moves):
+        return replace(_release(newest.fetchall()[0]), moves=moves)
     return Release(
         None,
         "promote",
@@ -124,34 +130,34 @@ def releases(
     connection: Connection, table: str | None = None, limit: int | None = None
 ) -> list[Release]:
     """Return the releases, of one table or of all, the newest first."""
+    of = {"tables": None if table is None else [table], "limit": limit}
     with translated("listing releases"):
-        return _listed(connection, table, limit)
+        return [_release(row) for row in connection.execute(_LIST, of).fetchall()]
 
 
-def _listed(connection: Connection, table: str | None, limit: int | None) -> list[Release]:
-    rows = connection.execute(
-        "SELECT r.release, r.action, r.refs, r.undoes, r.forced, r.gates, r.message, r.moved_at,"
-        " r.moved_by, array_agg(h.table_name ORDER BY h.table_name),"
-        " array_agg(h.version ORDER BY h.table_name), array_agg(h.previous ORDER BY h.table_name)"
-        " FROM embstore.releases r JOIN embstore.alias_history h ON h.release = r.release"
-        " WHERE r.release IN (SELECT n.release FROM embstore.alias_history n"
-        "  WHERE n.release IS NOT NULL AND (%(table)s::text IS NULL OR n.table_name = %(table)s)"
-        "  GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s)"
-        " GROUP BY r.release ORDER BY r.release DESC",
-        {"table": table, "limit": limit},
-    ).fetchall()
-    return [
-        Release(
-            number=row[0],
-            action=row[1],
-            moves=tuple(map(Moved, *row[9:])),
-            refs=tuple(row[2]),
-            undoes=row[3],
-            forced=row[4],
-            gates=tuple(row[5]),
-            message=row[6],
-            moved_at=row[7],
-            moved_by=row[8],
-        )
-        for row in rows
-    ]
+_LIST = (
+    "SELECT r.release, r.action, r.refs, r.undoes, r.forced, r.gates, r.message, r.moved_at,"
+    " r.moved_by, array_agg(h.table_name ORDER BY h.table_name),"
+    " array_agg(h.version ORDER BY h.table_name), array_agg(h.previous ORDER BY h.table_name)"
+    " FROM embstore.releases r JOIN embstore.alias_history h ON h.release = r.release"
+    " WHERE r.release IN (SELECT n.release FROM embstore.alias_history n"
+    "  WHERE n.release IS NOT NULL"
+    "  AND (%(tables)s::text[] IS NULL OR n.table_name = ANY (%(tables)s))"
+    "  GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s)"
+    " GROUP BY r.release ORDER BY r.release DESC"
+)
+
+
+def _release(row: tuple[Any, ...]) -> Release:
+    return Release(
+        number=row[0],
+        action=row[1],
+        moves=tuple(map(Moved, *row[9:])),
+        refs=tuple(row[2]),
+        undoes=row[3],
+        forced=row[4],
+        gates=tuple(row[5]),
+        message=row[6],
+        moved_at=row[7],
+        moved_by=row[8],
+    )

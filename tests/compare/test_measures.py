@@ -134,5 +134,5 @@ def test_overlap_across_dims_and_without_neighbours(store: Store) -> None:
         found: Overlap = overlap(connection, one, two, sample=20)
         assert found.mean == 1 and found.ids.dtype == object
         assert overlap(connection, one, two, 1000, sample=None).k == 49
-        with pytest.raises(InvalidQuery, match="items@3 have 1 ids in common"):
+        with pytest.raises(InvalidQuery, match="items@3 have less than two ids"):
             overlap(connection, one, alone)

@@ -56,7 +56,8 @@ def wait_until_alone(store: Store) -> None:
     for _ in range(400):
         with store.connection() as connection:
             busy = connection.execute(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database ="
+                " (SELECT oid FROM pg_database WHERE datname = current_database())"
             ).fetchone()
         if busy == (0,):
             return

@@ -81,7 +81,7 @@ def test_each_row_gets_what_was_live_at_its_time(lived: Store, tmp_path: Path) -
     written = plain.assign(ts=plain.ts.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     arrow = pa.table(rows)
     with lived.connection() as connection:
-        live = {
+        live: dict[str, NDArray[np.int64]] = {
             table: np.array(
                 connection.execute(
                     "SELECT embstore.live_at(%s, t) FROM unnest(%s::timestamptz[])"
@@ -119,7 +119,7 @@ def test_each_row_gets_what_was_live_at_its_time(lived: Store, tmp_path: Path) -
 
 
 def test_what_is_missing(lived: Store) -> None:
-    frame = {
+    frame: dict[str, list[Any]] = {
         "item_id": [3, None, 49, 49, 7],
         "ts": [day(11), day(11), day(11), day(41), day(2)],
     }
@@ -183,7 +183,10 @@ def test_versions_of_another_dim_or_dropped(store: Store) -> None:
     for dim in (4, 4, 3):
         items.load(clusters(20, dim), ids=range(20), promote=True)
     stamp(store, "items", [day(1), day(2), day(3)])
-    frame = {"id": [1, 2, 3, 4], "ts": [day(1), day(1.5), day(2), day(3)]}
+    frame: dict[str, list[Any]] = {
+        "id": [1, 2, 3, 4],
+        "ts": [day(1), day(1.5), day(2), day(3)],
+    }
     with pytest.raises(
         embstore.DimensionMismatch,
         match=r"items@1 has 4 dimensions and items@3, of rows from 2026-01-04T00:00:00Z on, 3",
@@ -227,6 +230,7 @@ def test_a_row_does_not_see_ids_that_joined_later(store: Store) -> None:
 
 def test_a_join_holds_its_versions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drop between the plan and the read would leave half of an answer."""
+    from embstore.query import packed
     from embstore.release import drop, join
 
     items = store.create_table("items")
@@ -235,7 +239,7 @@ def test_a_join_holds_its_versions(store: Store, monkeypatch: pytest.MonkeyPatch
     stamp(store, "items", [day(1), day(2)])
     monkeypatch.setattr(drop, "GIVE_UP_S", 0.1)
     refused = []
-    read = join.fetch
+    read = packed.fetch
 
     async def dropping(*given: Any) -> Any:
         with pytest.raises(embstore.DatabaseFailed) as error:
