@@ -213,17 +213,19 @@ def test_versions_of_another_dim_or_dropped(store: Store) -> None:
 
 
 def test_a_row_does_not_see_ids_that_joined_later(store: Store) -> None:
-    store.create_table("items").load(clusters(20, 4), ids=range(20), promote=True)
+    base = clusters(20, 4)
+    items = store.create_table("items").load(base[:15], ids=range(15), promote=True)
     stamp(store, "items", [day(1)])
-    with store.connection() as connection:  # as an append on day 3 leaves it
-        connection.execute("ALTER TABLE emb.items_v1 ADD COLUMN appended_at timestamptz")
-        connection.execute("UPDATE emb.items_v1 SET appended_at = %s WHERE id >= 15", (day(3),))
-        connection.execute("UPDATE embstore.versions SET appended = 5")
+    items.append(base[15:], ids=range(15, 20))
+    with store.connection() as connection:
+        connection.execute(
+            "UPDATE emb.items_v1 SET appended_at = %s WHERE appended_at IS NOT NULL", (day(3),)
+        )
     frame = {"id": [3, 17, 17, 17], "ts": [day(2), day(2), day(3), day(4)]}
     found = store.features_as_of(frame, {"id": "items"}, "ts", "nan")
     assert found.found[:, 0].tolist() == [True, False, True, True]
     assert np.isnan(found.vectors[1]).all()
-    np.testing.assert_array_equal(found.vectors[[0, 2, 3]], clusters(20, 4)[[3, 17, 17]])
+    np.testing.assert_array_equal(found.vectors[[0, 2, 3]], base[[3, 17, 17]])
     with pytest.raises(embstore.NotFound, match="no id 17"):
         store.features_as_of(frame, {"id": "items"}, "ts")
 
