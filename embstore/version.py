@@ -18,6 +18,7 @@ from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved
+from .release.pins import Pin
 from .types import (
     Attribute,
     Bias,
@@ -190,6 +191,14 @@ class Version(Reads):
             self.ref, alias=alias, gates=gates, message=message, force=force
         )
         return moves[0]
+
+    def pin(self, by: str, note: str | None = None) -> Pin:
+        """Keep it from being dropped: see ``Store.pin``."""
+        return self._store.pin(self.ref, by, note)
+
+    def unpin(self, by: str) -> None:
+        """Take a pin away: see ``Store.unpin``."""
+        self._store.unpin(self.ref, by)
 
     def create_index(
         self,
