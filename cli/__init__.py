@@ -10,6 +10,7 @@ import click
 from . import (
     admin,
     append,
+    coldstart,
     demo,
     drop,
     evaluate,
@@ -41,6 +42,7 @@ MODULES = (
     admin,
     load,
     append,
+    coldstart,
     formats,
     show,
     promote,
