@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import batch, clients, feast, growth, load, promote, recall, wire
+from . import batch, clients, feast, growth, load, recall, release, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -41,7 +41,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "feast": feast.run,
     "recall": recall.run,
     "replica": _replica,
-    "promote": promote.run,
+    "release": release.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,

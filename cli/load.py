@@ -68,6 +68,12 @@ def _source(files: tuple[str, ...], query: str | None, database: str | None) -> 
 @options.index
 @options.target
 @click.option(
+    "--align-to",
+    metavar="live|REF",
+    help="Rotate the vectors onto those of a version of TABLE; or, by another table's version that"
+    " was aligned, with it.",
+)
+@click.option(
     "--connections",
     type=click.IntRange(1, 64),
     metavar="N",
@@ -158,6 +164,7 @@ def load(
             "rows_per_second": version.source["rows_per_second"],
             "rejected": version.source.get("rejected", 0),
             "checksum": version.checksum,
+            "aligned": version.source.get("aligned"),
             "live": bool(how["promote"]),
         }
     if as_json:
@@ -169,6 +176,13 @@ def load(
         + (", live" if how["promote"] else f"; make it live with embstore promote {version.ref}")
     )
     print(f"index {version.source['index']}")
+    if (fit := done["aligned"]) is not None:
+        print(
+            f"aligned to {fit['to']}"
+            + (f" by the rotation of {fit['by']}" if "by" in fit else f", {fit['ids']:,} ids")
+            + f": residual {fit['residual']:.4g}"
+            + (f", {fit['before']:.4g} without" if "before" in fit else "")
+        )
 
 
 COMMANDS = (load,)

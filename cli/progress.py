@@ -16,6 +16,9 @@ _LABEL = {
     "index": "index",
     "publish": "publishing",
     "recall": "recall",
+    "neighbours": "neighbours",
+    "drift": "drift",
+    "align": "aligning",
 }
 
 

@@ -31,6 +31,7 @@ from .progress import bar
     metavar="NAME",
     help="Replace the rows of a table in the same database.",
 )
+@click.option("--force", is_flag=True, help="Even where the two are of different trainings.")
 @options.url
 @options.as_json
 def recall(
@@ -42,13 +43,15 @@ def recall(
     approximate: bool,
     out: str | None,
     table: str | None,
+    force: bool,
     url: str | None,
     as_json: bool,
 ) -> None:
     """For every user in USERS find the k best in ITEMS: user_id, rank, item_id, score.
 
     USERS and ITEMS are tables or references, read as they are at one moment. The items are
-    compared in process, all of them; what is excluded is left out, and k is still filled.
+    compared in process, all of them; what is excluded is left out, and k is still filled. Versions
+    of different trainings are refused.
     """
     if (out is None) == (table is None):
         raise click.UsageError("give one of --out and --into-table")
@@ -63,6 +66,8 @@ def recall(
             where=chosen,
             approximate=approximate,
             progress=options.counting(progress, "users"),
+            force=force,
+            warn=output.warning,
         )
         rows = found.to_parquet(out) if out is not None else found.to_table(str(table))
     seconds = time.perf_counter() - start

@@ -5,6 +5,7 @@
 """
 
 from .append import Appended
+from .compare.result import Comparison
 from .errors import (
     AlreadyExists,
     BadInput,
@@ -38,6 +39,7 @@ __all__ = [
     "AlreadyExists",
     "Appended",
     "BadInput",
+    "Comparison",
     "ConnectionFailed",
     "DatabaseFailed",
     "DimensionMismatch",

@@ -26,6 +26,11 @@ the standard class that a caller would catch, and keeps its data as attributes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .release.gates import GateResult
+
 
 class EmbstoreError(Exception):
     """Base of all errors that embstore raises on purpose."""
@@ -123,7 +128,7 @@ class GateFailed(EmbstoreError, RuntimeError):
         Of all gates, those that passed too.
     """
 
-    def __init__(self, message: str = "", *, results: tuple[object, ...] = ()) -> None:
+    def __init__(self, message: str = "", *, results: tuple[GateResult, ...] = ()) -> None:
         super().__init__(message)
         self.results = results
 

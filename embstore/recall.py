@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from psycopg import sql
 
+from .atomic import written
 from .connection import translated
 from .errors import BadInput, DimensionMismatch, InvalidName, InvalidQuery
 from .load.encode import HEADER, TRAILER, encode_columns
@@ -110,29 +109,14 @@ class Recommendations:
         BadInput
             When it cannot be written.
         """
-        target, rows = Path(path), 0
-        try:
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            os.close(handle)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        rows = 0
         schema = self.schema.with_metadata(
             {"embstore.users": self.users.ref, "embstore.items": self.items.ref}
         )
-        try:
-            with pq.ParquetWriter(name, schema) as writer:
-                for batch in self:
-                    writer.write_batch(batch)
-                    rows += len(batch)
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)
-            Path(name).replace(target)
-        except OSError as error:
-            raise _unwritable(target, error) from error
-        finally:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
+        with written(path) as (aside,), pq.ParquetWriter(aside, schema) as writer:
+            for batch in self:
+                writer.write_batch(batch)
+                rows += len(batch)
         return rows
 
     def to_table(self, name: str) -> int:
@@ -240,10 +224,6 @@ def _gathered(stream: Any, users: Version) -> Iterator[tuple[pa.Array, Vectors]]
             ids, vectors = [], []
     if ids:
         yield pa.concat_arrays(ids), np.concatenate(vectors)
-
-
-def _unwritable(path: Path, error: OSError) -> BadInput:
-    return BadInput(f"{path} cannot be written: {error.strerror or error}", source=str(path))
 
 
 class _Seen:

@@ -32,8 +32,10 @@ def space_of(given: str | None, params: Mapping[str, Any]) -> str | None:
     return next((str(params[name]) for name in _RUN_IDS if params.get(name)), None)
 
 
-def check_together(connection: Connection, a: VersionRow, b: VersionRow) -> str | None:
-    """Refuse to compare versions of two trainings.
+def check_together(
+    connection: Connection, a: VersionRow, b: VersionRow, otherwise: str = ""
+) -> str | None:
+    """Refuse to compare versions of two trainings; ``otherwise`` is what else can be done then.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def check_together(connection: Connection, a: VersionRow, b: VersionRow) -> str 
     if a.space is not None and b.space is not None:
         raise SpaceMismatch(
             f"{a.ref} is of space {a.space} and {b.ref} of {b.space}: vectors of two trainings"
-            " cannot be compared; take versions of one, or force it"
+            f" cannot be compared; take versions of one{otherwise}"
         )
     row = connection.execute(
         "SELECT coalesce(bool_or(refs @> ARRAY[%(a)s, %(b)s]), false), count(*) FROM"
@@ -66,13 +68,13 @@ def check_together(connection: Connection, a: VersionRow, b: VersionRow) -> str 
         known, unknown = (a, b) if a.space is not None else (b, a)
         raise SpaceMismatch(
             f"{known.ref} is of space {known.space}, and {unknown.ref} does not say of which:"
-            " load it with its space, release the two together, or force it"
+            f" load it with its space, or release the two together{otherwise}"
         )
     if releases:
         raise SpaceMismatch(
             f"{a.ref} and {b.ref} were never released together, as other versions of"
             f" {a.table_name} and {b.table_name} were: they may be of two trainings; release them"
-            " together, or force it"
+            f" together{otherwise}"
         )
     return (
         f"nothing says that {a.ref} and {b.ref} are of one training: load them with their space, or"

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import catalog, connection, schema
 from .connection import Address, Connection, Engine, snapshot
@@ -19,14 +19,20 @@ from .load import leftovers
 from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
+from .refs import check_name
 from .release import aliases, releases
 from .release.aliases import Moved
 from .release.drop import drop_table
+from .release.promote import promote as release_of
 from .release.releases import Release
 from .server import EmbeddedServer, join
+from .spaces import check_together
 from .table import Table, choice
-from .types import FeatureMatrix, IdType, Metric, Precision
+from .types import FeatureMatrix, IdType, Metric, Precision, Progress
 from .version import Version
+
+if TYPE_CHECKING:
+    from .compare.result import Comparison
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -72,6 +78,9 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
             server.release()
         raise
     return Store(Link(address, engine), reads, server)
+
+
+_FORCED = ", or do it all the same with force=True (--force)"
 
 
 class Store:
@@ -210,17 +219,26 @@ class Store:
         with self.writing() as lent:
             return Version(self, catalog.resolve(lent, ref))
 
-    def promote(self, *refs: str, alias: str = "live", message: str | None = None) -> list[Moved]:
+    def promote(
+        self,
+        *refs: str,
+        alias: str = "live",
+        gates: Sequence[str] = (),
+        message: str | None = None,
+        force: bool = False,
+    ) -> list[Moved]:
         """Point the alias of each ref's table at that version, all in one transaction.
 
-        Of ``live`` it is a release: see ``release``.
+        Of ``live`` it is a release, and only there are gates: see ``release``.
 
         Raises
         ------
-        NotFound, InvalidName
+        NotFound, InvalidName, InvalidQuery, GateFailed, SpaceMismatch
         """
         if alias == "live":
-            return self.release(refs, message=message)
+            return list(self.release(refs, gates=gates, message=message, force=force).moves)
+        if gates or force:
+            raise InvalidQuery(f"gates are for what goes live: alias {alias} has none")
         with self.writing() as lent:
             return aliases.promote(lent, refs, alias=alias, message=message)
 
@@ -228,31 +246,49 @@ class Store:
         self,
         versions: Mapping[str, int] | Sequence[str],
         *,
+        gates: Sequence[str] = (),
         message: str | None = None,
         force: bool = False,
-    ) -> list[Moved]:
+        report: Callable[[str], None] = lambda _: None,
+    ) -> Release:
         """Make versions of several tables live in one transaction: all of them, or none.
 
         Parameters
         ----------
         versions : mapping of table name to number, or sequence of references
             ``{"users": 8, "items": 8}``, ``["users@8", "items@candidate"]``.
+        gates : sequence of str
+            What must hold of each version, beside the gates that are kept with its table:
+            ``coverage>=0.99``, ``overlap@10>=0.5``, ``recall@10>=0.95``, ``norm_drift<=0.2``,
+            ``rows>=9000``, ``sql(SELECT ...)``; ``items:rows>=9000`` is of one table.
         message : str
             Why; kept in the history.
         force : bool
             Do it though a gate fails or trainings are mixed; needs a message.
+        report : callable
+            Called with the gate that is measured next.
+
+        Returns
+        -------
+        Release
+            With the gates' results.
 
         Raises
         ------
-        NotFound, InvalidName, GateFailed, SpaceMismatch
+        GateFailed
+            With the ``results``; what is live is as it was.
+        SpaceMismatch
+            When the versions are of several trainings, or would part what is live together.
+        DatabaseFailed
+            Also when something else went live while the gates were measured.
+        NotFound, InvalidName, InvalidQuery
         """
         refs = (
             [f"{table}@{number}" for table, number in versions.items()]
             if isinstance(versions, Mapping)
             else list(versions)
         )
-        with self.writing() as lent:
-            return releases.release(lent, refs, message=message, forced=force)
+        return release_of(self, refs, given=gates, message=message, force=force, report=report)
 
     def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
         """Undo the last release of a table that is not undone yet, of all of its tables.
@@ -263,6 +299,7 @@ class Store:
             When nothing is left to undo, a version before has been dropped, or one of the other
             tables was moved since.
         """
+        check_name(table)
         with self.writing() as lent:
             return releases.rollback(lent, table, message=message)
 
@@ -316,6 +353,8 @@ class Store:
         approximate: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        force: bool = False,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> Recommendations:
         """Find for every user the k best items: the nightly job of a recommender.
 
@@ -341,6 +380,10 @@ class Store:
             Where the replica is kept; by default in the user's cache.
         progress : callable
             Called with the users done and their number.
+        force : bool
+            Do it though the two are of different trainings.
+        warn : callable
+            Called with a sentence when nothing says that they are of one.
 
         Returns
         -------
@@ -349,10 +392,18 @@ class Store:
 
         Raises
         ------
+        SpaceMismatch
+            When users and items are known to be of different trainings, or were not released
+            together as other versions of theirs were.
         DimensionMismatch, InvalidQuery, NotFound, BadInput
         """
         how = Job(k, exclude, where, approximate, cache_dir, progress)
         asking, answers = self.at_once(users, items)
+        if not force:
+            with self.reading() as lent:
+                doubt = check_together(lent, asking._row, answers._row, _FORCED)
+            if doubt is not None:
+                warn(doubt)
         return Recommendations(self, asking, answers, how)
 
     def at_once(self, *refs: str) -> list[Version]:
@@ -364,6 +415,124 @@ class Store:
         """
         with self.reading() as lent, snapshot(lent):
             return [Version(self, catalog.resolve(lent, ref)) for ref in refs]
+
+    def compare(
+        self,
+        old: str,
+        new: str,
+        k: int = 10,
+        *,
+        sample: int | None = 1000,
+        seed: int = 0,
+        top: int = 20,
+        show: Sequence[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Comparison:
+        """Tell how two versions differ: their ids, norms and neighbours, and what moved.
+
+        All ids that both have pass twice, as a stream: the memory does not grow with them, but for
+        four bytes an id.
+
+        Parameters
+        ----------
+        old, new : str
+            References, of one table or of two whose ids mean the same.
+        k : int
+            Of how many neighbours the overlap is, 1 to 1000. They are exact, and taken from the
+            common ids alone.
+        sample : int or None
+            For how many common ids, drawn at random; None takes all, which takes the square of
+            their number.
+        seed : int
+            Of that sample: the same seed takes the same ids.
+        top : int
+            How many of the ids that moved most to return.
+        show : sequence of str
+            Which attributes of the new version to return with them; by default all.
+        progress : callable
+            Called with a ``Progress``, the phases ``neighbours`` and ``drift``.
+
+        Returns
+        -------
+        Comparison
+            ``coverage``, ``ids``, ``norms``; ``overlap`` with its standard error; ``aligned`` and
+            ``drift`` after the rotation that maps new onto old best, where dims allow for one; the
+            ids that ``moved`` most. ``as_json()`` and ``to_html(path)``.
+
+        Raises
+        ------
+        NotFound, InvalidQuery
+        """
+        from .compare.run import compare
+
+        first, second = self.at_once(old, new)
+        return compare(
+            self,
+            first._row,
+            second._row,
+            k,
+            sample=sample,
+            seed=seed,
+            top=top,
+            show=show,
+            progress=progress,
+        )
+
+    def align(
+        self,
+        refs: str | Sequence[str],
+        to: str,
+        *,
+        index: str | Mapping[str, Any] = "auto",
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> list[Version]:
+        """Rotate versions of one training onto the axes of an older one, as new versions.
+
+        The rotation is the orthogonal matrix that maps the ids which ``to`` and the ref of its
+        table have in common best (Procrustes); all refs get the same. So cosines and inner products
+        inside the training stay as they were, and a model that was trained on the old vectors goes
+        on working. Attributes, trainer, params and metrics are carried along.
+
+        Parameters
+        ----------
+        refs : str or sequence of str
+            ``"items@8"``, or all tables of the training: ``["items@8", "users@8"]``. One must be of
+            the same table as ``to``; its vectors must have as many ids in common with those as they
+            have dims, or more.
+        to : str
+            ``"items@7"``.
+        index : str or mapping
+            As in ``Table.load``.
+        progress : callable
+            Called with a ``Progress``, the phase ``align`` and those of the loads.
+        warn : callable
+            Called with a sentence when something works but should be mended.
+
+        Returns
+        -------
+        list of Version
+            The new versions, in the order of the refs: ``source["aligned"]`` says from which they
+            were made and what the rotation leaves, ``space`` that they belong together.
+
+        Raises
+        ------
+        NotFound, InvalidQuery, SpaceMismatch, LoadFailed
+            What was loaded before a failure stays, and is not live.
+        """
+        from .compare.align import align
+
+        names = [refs] if isinstance(refs, str) else list(refs)
+        *asked, old = self.at_once(*names, to)
+        done = align(
+            self,
+            [each._row for each in asked],
+            old._row,
+            index=index,
+            progress=progress,
+            warn=warn,
+        )
+        return [Version(self, row) for row in done]
 
     def drop_table(self, name: str) -> None:
         """Drop a table with all of its versions.

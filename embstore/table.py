@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import catalog, load
 from .catalog import Move, TableRow
-from .errors import InvalidQuery
+from .errors import GateFailed, InvalidQuery, SpaceMismatch
 from .evaluate.target import goal_of
 from .index import Wanted
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved
 from .release.drop import drop_version
+from .release.gates import keep, stored
 from .types import Bias, IdType, Metric, Precision, Zero
 from .version import Version
 
@@ -113,6 +114,7 @@ class Table(Reads):
         target_recall: float | None = None,
         queries: object = None,
         target_k: int = 10,
+        align_to: str | None = None,
         connections: int | None = None,
         promote: bool | str = False,
         progress: Callable[[load.Progress], None] | None = None,
@@ -186,11 +188,20 @@ class Table(Reads):
             recommender.
         target_k : int
             How many neighbours are to be found.
+        align_to : str
+            Rotate the vectors onto those of another version, so that what was trained on these goes
+            on working: ``"live"`` or a version of this table, onto whose common ids a rotation is
+            fitted (orthogonal Procrustes), or a version of another table that was aligned itself
+            (``"items@8"`` for the users of the same training), whose rotation is taken. Cosines
+            and inner products inside a training stay as they were. ``source["aligned"]`` says how
+            well it fits. Until that is known, the rows are held in a temporary file.
         connections : int
             Over how many connections the rows travel; by default one where the server can skip
             the WAL, up to four for a large load where it cannot.
         promote : bool or str
-            Make the version live in the same step, or move the alias named to it.
+            Make the version live in the same step, or move the alias named to it. Where the table
+            has gates, they are measured first; a version that may not go live is ready all the
+            same.
         progress : callable
             Called with a ``Progress`` from time to time.
         warn : callable
@@ -204,6 +215,8 @@ class Table(Reads):
         ------
         BadInput
             Naming the file, the row and the id at fault.
+        GateFailed, SpaceMismatch
+            When the version is ready, but may not go live.
         DuplicateId, InvalidQuery, LoadFailed, NotFound
         """
         wanted = Wanted.of(index)
@@ -212,6 +225,8 @@ class Table(Reads):
         # Of what is not there yet: its ids and dim have no part in it.
         planned = Target(self.name, self.name, IdType.BIGINT, self.metric, kept)
         goal = goal_of(self._store, planned, target_recall, queries, target_k, wanted)
+        alias = "live" if promote is True else promote or None
+        gated = alias == "live" and bool(self.gates)
         options = load.Options(
             trainer=trainer,
             params=params or {},
@@ -235,15 +250,22 @@ class Table(Reads):
             rejects=rejects,
             index=wanted,
             goal=goal,
+            align_to=align_to,
             connections=connections,
-            alias="live" if promote is True else promote or None,
+            alias=None if gated else alias,
             progress=progress,
             **({"warn": warn} if warn else {}),
         )
         row = load.load(
             self._store.connect_for_load, self._store.engine, self.name, source, options
         )
-        return Version(self._store, row)
+        version = Version(self._store, row)
+        if gated:
+            try:
+                version.promote()
+            except (GateFailed, SpaceMismatch) as error:
+                raise load.not_live(row, error) from error
+        return version
 
     def rollback(self, *, message: str | None = None) -> Moved:
         """Make live what was live before the last release; again, what was before that.
@@ -263,6 +285,23 @@ class Table(Reads):
         """
         moves = self._store.rollback(self.name, message=message)
         return next(each for each in moves if each.table_name == self.name)
+
+    @property
+    def gates(self) -> list[str]:
+        """What must hold of a version before it goes live; assign a list to change it.
+
+        Raises
+        ------
+        InvalidQuery
+            When one of them is no gate.
+        """
+        with self._store.writing() as connection:
+            return stored(connection, [self.name]).get(self.name, [])
+
+    @gates.setter
+    def gates(self, gates: Sequence[str]) -> None:
+        with self._store.writing() as connection:
+            keep(connection, self.name, gates)
 
     def history(self) -> list[Move]:
         """Return every move of the table's aliases, oldest first."""

@@ -7,7 +7,9 @@ from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from .catalog import Append, VersionRow, appends, resolve
 from .index import Wanted
@@ -32,6 +34,7 @@ from .types import (
 if TYPE_CHECKING:
     from .append import Appended
     from .evaluate.result import Evaluation
+    from .export import Exported
     from .replica import Replica
     from .store import Store
 
@@ -139,6 +142,18 @@ class Version(Reads):
         """The training's metrics, as given to the load; and ``index_recall``, as measured last."""
         return dict(self._row.metrics)
 
+    def rotation(self) -> NDArray[np.float64] | None:
+        """Return the matrix (dim, dim) that the version was aligned by; None if it was not.
+
+        ``vectors @ rotation`` brings further vectors of the same training, such as those of a user
+        who has just come, to where the version's are.
+        """
+        from .compare.alignment import stored
+
+        with self._store.reading() as connection:
+            found = stored(connection, self._row)
+        return None if found is None else found.matrix
+
     @property
     def source(self) -> dict[str, Any]:
         """Where the vectors came from, and how fast."""
@@ -159,9 +174,22 @@ class Version(Reads):
         """The database user who loaded it."""
         return self._row.created_by
 
-    def promote(self, *, alias: str = "live", message: str | None = None) -> Moved:
-        """Make this version live (or move another alias to it), in one atomic step."""
-        return self._store.promote(self.ref, alias=alias, message=message)[0]
+    def promote(
+        self,
+        *,
+        alias: str = "live",
+        gates: Sequence[str] = (),
+        message: str | None = None,
+        force: bool = False,
+    ) -> Moved:
+        """Make this version live (or move another alias to it), in one atomic step.
+
+        Parameters and errors as of ``Store.release``.
+        """
+        moves = self._store.promote(
+            self.ref, alias=alias, gates=gates, message=message, force=force
+        )
+        return moves[0]
 
     def create_index(
         self,
@@ -536,6 +564,64 @@ class Version(Reads):
         from .replica import replicate
 
         return replicate(self._store, self._row, cache_dir, index=index, progress=progress)
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        format: str | None = None,
+        *,
+        attributes: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Exported:
+        """Write the version to a file that loads again to the same ids and bits.
+
+        The rows are streamed, so the memory does not grow with them, and compared with
+        ``checksum`` on the way. The file is there when it is whole; whatever ends the export
+        before leaves what was there.
+
+        Parameters
+        ----------
+        path : path
+            ``items.parquet``. Where ids do not fit into the file, they go to another one beside
+            it, such as ``items.ids.npy``.
+        format : {"parquet", "arrow", "arrow-stream", "npy", "word2vec", "word2vec-binary", \
+"safetensors", "projector"}
+            By default what the path's ending says.
+        attributes : sequence of str
+            Which go along; by default all where the format can hold them.
+        overwrite : bool
+            Replace what is there, in one step.
+        progress : callable
+            Called with a ``Progress``, the phase ``rows``.
+
+        Returns
+        -------
+        Exported
+            What was written, and what ``load`` must be told of it.
+
+        Raises
+        ------
+        AlreadyExists
+            When a file is there and ``overwrite`` does not say so.
+        BadInput
+            Before anything is written, when the format cannot hold the version: naming the id or
+            the column, and a format that can. Also when the file cannot be written.
+        LoadFailed
+            When the rows are not those that the checksum was made of.
+        InvalidQuery, NotFound, DatabaseFailed
+        """
+        from .export import export
+
+        return export(
+            self._store,
+            self.ref,
+            path,
+            format,
+            attributes=attributes,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Stream the version as Arrow record batches: id, the attributes, embedding."""

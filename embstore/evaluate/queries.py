@@ -25,6 +25,7 @@ from ..query.lookup import vectors_of
 from ..query.target import Target, check_ids
 from ..refs import NAME
 from ..relations import version_table
+from ..spaces import check_together
 from ..types import Metric, Vectors
 
 # A mean over so many is off by less than 0.01, and its 5th percentile rests on fifty.
@@ -96,6 +97,8 @@ def given(
 
     Raises
     ------
+    SpaceMismatch
+        When they are known to be of another training.
     DimensionMismatch, InvalidQuery, NotFound, BadInput
     """
     check_sample(sample, seed)
@@ -103,6 +106,8 @@ def given(
         row = catalog.resolve(connection, queries)
         if target.row is not None and row.ref == target.row.ref:
             return own(connection, engine, row, sample=sample, seed=seed)
+        if target.row is not None:
+            check_together(connection, row, target.row)
         found = _sampled(connection, engine, row, target.metric, sample, seed)
     else:
         if isinstance(queries, str | os.PathLike):

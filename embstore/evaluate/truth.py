@@ -71,7 +71,7 @@ def exact(
     InvalidQuery
         When a query is beyond float16, which the version holds.
     """
-    prepared = _rows(version, _no_vectors(version)).prepare(queries.vectors)
+    prepared = as_rows(version, _no_vectors(version)).prepare(queries.vectors)
     if version.precision is Precision.FLOAT16 and not np.isfinite(prepared).all():
         raise InvalidQuery(
             f"the queries ({queries.name}) hold a number beyond float16, which {version.ref} holds"
@@ -80,7 +80,7 @@ def exact(
     largest, done = 0.0, 0
     with closing(blocks(connection, dataclasses.replace(version, attributes=()))) as stream:
         for block in _gathered(stream, version):
-            rows = _rows(version, block.vectors)
+            rows = as_rows(version, block.vectors)
             largest = max(largest, rows.norms.max(initial=0.0))
             among = None
             if version.metric is Metric.COSINE and not rows.norms.all():
@@ -107,7 +107,8 @@ def _no_vectors(version: VersionRow) -> NDArray[Any]:
     return np.zeros((0, width), np.uint8 if bits else str(version.precision))
 
 
-def _rows(version: VersionRow, vectors: NDArray[Any]) -> Rows:
+def as_rows(version: VersionRow, vectors: NDArray[Any]) -> Rows:
+    """Return some vectors of a version as rows to compare."""
     if version.precision is Precision.BIT:
         norms = set_bits(vectors)
     else:

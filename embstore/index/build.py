@@ -135,7 +135,7 @@ def _unfit(
             row = connection.execute(
                 sql.SQL(
                     "SELECT count({}), count(*) FILTER (WHERE {norm} > 0 AND {norm} < {}) FROM {}"
-                ).format(form, sql.Literal(_SHORTEST), relation, norm=_norm(engine, version))
+                ).format(form, sql.Literal(_SHORTEST), relation, norm=norm(engine, version))
             ).fetchone()
     except psycopg.errors.NumericValueOutOfRange:
         return "some of its values are beyond float16"
@@ -145,7 +145,8 @@ def _unfit(
     return None
 
 
-def _norm(engine: Engine, version: VersionRow) -> sql.Composed:
+def norm(engine: Engine, version: VersionRow) -> sql.Composed:
+    """Return the length of a version's vector, in SQL."""
     name = "vector_norm" if version.precision is Precision.FLOAT32 else "l2_norm"
     return sql.SQL("{}.{}(embedding)").format(engine.schema, sql.Identifier(name))
 
@@ -166,7 +167,7 @@ def _alike_as_bits(
             " FROM {relation} TABLESAMPLE BERNOULLI ({percent}) REPEATABLE (0)"
         ).format(
             form=form,
-            norm=_norm(engine, version),
+            norm=norm(engine, version),
             relation=relation,
             percent=sql.Literal(min(100.0, 100 * _SAMPLE / rows)),
         )

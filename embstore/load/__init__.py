@@ -1,5 +1,7 @@
 """A load on one screen: source -> reader -> batches -> checks -> COPY -> index -> ready -> alias.
 
+Where the vectors are to be aligned to another version's, they are rotated before the checks.
+
 1. The version is registered as ``loading`` and committed, under a lock that dies with the session.
 2. One transaction creates its table, copies the rows, proves that they arrived, and adds the
    primary key and the index. Where a recall is to be reached, another tries the index.
@@ -23,14 +25,14 @@ from ..connection import Connection, Engine, translate, translated
 from ..errors import EmbstoreError, LoadFailed
 from ..refs import check_name
 from ..types import Progress
-from . import leftovers, rejects
+from . import align, leftovers, rejects
 from .fill import fill
 from .options import Options
 from .plan import plan, register
-from .publish import publish
+from .publish import not_live, publish
 from .sources import Repeated, duplicate, opened, several
 
-__all__ = ["Options", "Progress", "load"]
+__all__ = ["Options", "Progress", "load", "not_live"]
 
 
 def load(
@@ -51,9 +53,13 @@ def load(
         ):
             first = next(more)
             version, side = plan(connection, name, first, options)
+            to = align.wanted(connection, version, first.name, options)
             version = register(connection, version)
-            parts = chain([first], more)
-            with _abandoned_on_error(connection, connect, version):
+            read = chain([first], more)
+            with (
+                _abandoned_on_error(connection, connect, version),
+                align.aligned(connection, engine, version, to, read, options) as (parts, alignment),
+            ):
                 try:
                     total = first.rows if len(sources) == 1 else None
                     done = fill(
@@ -65,7 +71,9 @@ def load(
                     from .aim import aim  # it asks queries, which know of loads
 
                     done = aim(connection, connect, engine, done, options.goal, options)
-                publish(connection, engine, done, options)
+                refused = publish(connection, engine, done, options, alignment)
+        if refused is not None:
+            raise not_live(done, refused) from refused
         return catalog.resolve(connection, done.ref)
     finally:
         connection.close()

@@ -32,6 +32,16 @@ STORED = {
 }
 
 
+# What an Arrow type does not tell: that a string is JSON.
+_TYPE = b"embstore:type"
+
+
+def field_of(attribute: Attribute) -> pa.Field:
+    """Return the Arrow field of an attribute, from which ``columns_of`` makes the same one."""
+    declared = {_TYPE: b"jsonb"} if attribute.type == "jsonb" else None
+    return pa.field(attribute.name, STORED[attribute.type], metadata=declared)
+
+
 def sql_type(kind: pa.DataType) -> str | None:
     """Return the SQL type for an Arrow type; None when there is none."""
     is_ = pa.types
@@ -50,7 +60,7 @@ def sql_type(kind: pa.DataType) -> str | None:
             return f"timestamp {'with' if kind.tz else 'without'} time zone"
         except UnicodeDecodeError:  # a damaged file's
             return None
-    if is_.is_nested(kind):
+    if is_.is_nested(kind) or isinstance(kind, pa.JsonType):
         return "jsonb"
     return None
 
@@ -66,6 +76,8 @@ def columns_of(schema: pa.Schema, source: str) -> list[Attribute]:
     found: dict[str, Attribute] = {}
     for each in schema:
         column, kind = each.name, sql_type(each.type)
+        if kind == "text" and (each.metadata or {}).get(_TYPE) == b"jsonb":
+            kind = "jsonb"
         if not column or "\0" in column or len(column.encode()) > MAX_IDENTIFIER_BYTES:
             problem = f"its name must be 1 to {MAX_IDENTIFIER_BYTES} bytes long"
         elif column in RESERVED:
@@ -110,7 +122,11 @@ def to_stored(array: pa.Array, attribute: Attribute, ids: pa.Array) -> pa.Array:
 
 
 def _stored(array: pa.Array, attribute: Attribute) -> pa.Array:
-    if attribute.type == "jsonb" and not pa.types.is_string(array.type):
+    if isinstance(array.type, pa.JsonType):
+        array = array.storage
+        for each in array.to_pylist():
+            _check_json(each)
+    elif attribute.type == "jsonb" and not pa.types.is_string(array.type):
         # Nested columns are rare and small beside the vectors; json does them row by row.
         try:
             array = pa.array([_json(each) for each in array.to_pylist()], pa.string())
@@ -134,10 +150,25 @@ def _json(value: object) -> str | None:
         text = json.dumps(value, default=str, allow_nan=False)
     except ValueError:
         raise pa.ArrowInvalid("JSON has neither NaN nor infinity") from None
+    _check_nul(text)
+    return text
+
+
+def _check_json(text: str | None) -> None:
+    """Refuse what Postgres would, which does not say in which row."""
+    if text is None:
+        return
+    try:
+        json.dumps(json.loads(text), allow_nan=False)
+    except (ValueError, RecursionError):
+        raise pa.ArrowInvalid("it is no JSON") from None
+    _check_nul(text)
+
+
+def _check_nul(text: str) -> None:
     # As json writes it, and not a backslash with text behind it.
     if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
         raise pa.ArrowInvalid("a text holds the character NUL")
-    return text
 
 
 class SideTable:

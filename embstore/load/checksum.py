@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..catalog import VersionRow
+from ..errors import LoadFailed
 from ..types import MAX_DIM, MAX_ID_BYTES
 
 _U64 = NDArray[np.uint64]
@@ -61,6 +63,20 @@ class Checksum:
 
     def __str__(self) -> str:
         return f"{self._sum:016x}"
+
+
+def check_arrived(version: VersionRow, rows: int, checksum: Checksum) -> None:
+    """Refuse other rows than the catalog promises, once all of a version have been read.
+
+    Raises
+    ------
+    LoadFailed
+    """
+    if rows != version.rows or str(checksum) != version.checksum:
+        raise LoadFailed(
+            f"{version.ref} arrived with {rows:,} rows and checksum {checksum}, but it has"
+            f" {version.rows:,} and {version.checksum}: was its table altered on the server?"
+        )
 
 
 def _vector_hashes(stored: NDArray[Any]) -> _U64:

@@ -12,6 +12,7 @@ from ..index import Wanted
 from ..types import IdType, Precision, Progress, Zero
 
 if TYPE_CHECKING:
+    from ..compare.alignment import Alignment
     from ..evaluate.target import Goal
 
 
@@ -38,6 +39,7 @@ class Options:
     precision: Precision | None = None
     index: Wanted = dataclasses.field(default_factory=Wanted)
     goal: Goal | None = None
+    align_to: str | Alignment | None = None
     connections: int | None = None
     zero: Zero = Zero.REJECT
     on_bad: str = "reject"

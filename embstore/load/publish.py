@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..catalog import VersionRow, as_indexes
+from ..compare.alignment import Alignment, store
 from ..connection import Connection, Engine
-from ..errors import LoadFailed
+from ..errors import EmbstoreError, GateFailed, LoadFailed, SpaceMismatch
 from ..release import aliases, live
 from ..release.live import act_as_loader
 from ..types import Progress
@@ -13,11 +14,28 @@ from .options import Options
 from .plan import as_json
 
 
-def publish(connection: Connection, engine: Engine, version: VersionRow, options: Options) -> None:
-    """Make the version ready, visible and, if asked, live: all in one short transaction."""
+def publish(
+    connection: Connection,
+    engine: Engine,
+    version: VersionRow,
+    options: Options,
+    aligned: Alignment | None = None,
+) -> EmbstoreError | None:
+    """Make the version ready, visible and, if asked, live: all in one short transaction.
+
+    The rotation that it was loaded through is kept in the same step.
+
+    Returns
+    -------
+    EmbstoreError or None
+        Why it may not go live; it is ready all the same, since to load it again would not help.
+    """
     report = options.progress or (lambda _: None)
+    source = version.source if aligned is None else {**version.source, "aligned": aligned.as_json()}
+    refused: EmbstoreError | None = None
 
     def change() -> None:
+        nonlocal refused
         act_as_loader(connection, engine)
         row = connection.execute(
             "SELECT id_type, precision FROM embstore.tables WHERE name = %s FOR UPDATE",
@@ -46,15 +64,20 @@ def publish(connection: Connection, engine: Engine, version: VersionRow, options
                 version.index_kind,
                 as_indexes(version.indexes),
                 as_json(version.metrics, "metrics"),
-                as_json(version.source, "source"),
+                as_json(source, "source"),
                 version.table_name,
                 version.version,
             ),
         )
+        if aligned is not None:
+            store(connection, version, aligned)
         live.rebuild(connection, engine, version.table_name)
         live.grant_version(connection, version)
         if options.alias is not None:
-            aliases.promote(connection, [version.ref], alias=options.alias)
+            try:
+                aliases.promote(connection, [version.ref], alias=options.alias)
+            except (GateFailed, SpaceMismatch) as error:
+                refused = error
 
     live.with_short_locks(
         connection,
@@ -63,3 +86,10 @@ def publish(connection: Connection, engine: Engine, version: VersionRow, options
         waiting=lambda who: report(Progress("publish", 0, None, f"waiting for {who}")),
     )
     leftovers.release(connection, version.table_name, version.version)
+    return refused
+
+
+def not_live(version: VersionRow, why: EmbstoreError) -> EmbstoreError:
+    """Build the error of a load whose version is ready, but may not go live."""
+    said = f"{version.ref} is loaded and ready, but not live: {why}"
+    return GateFailed(said, results=why.results) if isinstance(why, GateFailed) else type(why)(said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def opened(
     first, rows = None, 0
     for each in sources:
         wanted = replace(wanted, sieve=rejects.sieve() if rejects is not None else Sieve())
-        with open_source(each, wanted, format=options.format) as part:
+        with _opened(each, wanted, options.format) as part:
             if apart is not None:
                 part = _numbered(part, apart, rows)
             first = part if first is None else first
@@ -96,6 +96,15 @@ def opened(
             rows = counted.rows
     if isinstance(apart, pa.Array) and len(apart) != rows:
         raise count_mismatch("all files together", rows, len(apart))
+
+
+def _opened(source: object, wanted: Wanted, format: str | None) -> AbstractContextManager[Opened]:
+    # A version that is loaded again is open already.
+    return (
+        nullcontext(source)
+        if isinstance(source, Opened)
+        else open_source(source, wanted, format=format)
+    )
 
 
 class _Counted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ def copy(
     return cursor.rowcount
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Compute the next item in a thread while the consumer works on this one."""
     end: Any = object()
     with ThreadPoolExecutor(1, "embstore-load") as thread:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,13 @@ from psycopg import Copy, sql
 
 from ..catalog import VersionRow
 from ..connection import Connection, translated
-from ..load.attributes import STORED
+from ..load.attributes import STORED, field_of
 from ..load.encode import FIXED, HEADER, TRAILER
 from ..readers.base import batch_rows
 from ..relations import version_table
 from ..types import IdType, Precision
+
+T = TypeVar("T")
 
 _COMPONENTS = {
     Precision.FLOAT32: pa.float32(),
@@ -58,7 +60,7 @@ def schema(version: VersionRow) -> pa.Schema:
     return pa.schema(
         [
             pa.field("id", id_kind(version.id_type), nullable=False),
-            *(pa.field(each.name, STORED[each.type]) for each in version.attributes),
+            *(field_of(each) for each in version.attributes),
             pa.field("embedding", pa.list_(component, version.dim), nullable=False),
         ]
     )
@@ -104,7 +106,29 @@ def pieces(
         sql.SQL(", ").join([sql.Identifier("id"), *columns, sql.Identifier("embedding")]),
         version_table(version.table_name, version.version),
     )
-    with translated(f"reading {version.ref}"), connection.transaction():
+    return copied(connection, statement, version.ref, version.dim, partial(_taken_apart, version))
+
+
+def copied(
+    connection: Connection,
+    statement: sql.Composed,
+    name: str,
+    dim: int,
+    taken_apart: Callable[[Fields], T],
+) -> Generator[Callable[[], T], None, None]:
+    """Stream the rows of a binary COPY, some megabytes at a time.
+
+    Parameters
+    ----------
+    statement : COPY ... TO STDOUT (FORMAT binary)
+    name : str
+        What it reads, for messages.
+    dim : int
+        How many components a row has: as many rows are taken together as suit the cache.
+    taken_apart : callable
+        What makes something of some rows' fields; in whatever thread calls a piece.
+    """
+    with translated(f"reading {name}"), connection.transaction():
         # Scans of one table would otherwise share their position, and start in its middle.
         connection.execute("SET LOCAL synchronize_seqscans = off")
         with closing(connection.cursor()) as cursor, cursor.copy(statement) as copy:
@@ -114,12 +138,17 @@ def pieces(
                 # One buffer: a list of messages would be 4000 objects for the garbage collector,
                 # which doubles the time.
                 buffer = BytesIO()
-                lengths = list(map(buffer.write, islice(messages, batch_rows(version.dim))))
+                lengths = list(map(buffer.write, islice(messages, batch_rows(dim))))
                 if not lengths:
                     return
                 lengths[0] -= skip
-                yield partial(_taken_apart, version, buffer.getbuffer()[skip:], lengths)
+                data = buffer.getbuffer()[skip:]
+                yield partial(_made, taken_apart, data, lengths)
                 skip = 0
+
+
+def _made(taken_apart: Callable[[Fields], T], data: memoryview, lengths: list[int]) -> T:
+    return taken_apart(Fields(data, lengths))
 
 
 def _messages(copy: Copy) -> Iterator[Any]:
@@ -143,11 +172,8 @@ def _messages(copy: Copy) -> Iterator[Any]:
         yield message
 
 
-def _taken_apart(version: VersionRow, data: memoryview, lengths: list[int]) -> Block:
-    sizes = np.array(lengths, np.int64)
-    read = _Reader(np.frombuffer(data, np.uint8), np.cumsum(sizes) - sizes)
-    bigint = version.id_type is IdType.BIGINT
-    ids = read.fixed("bigint", pa.int64()) if bigint else read.texts()
+def _taken_apart(version: VersionRow, read: Fields) -> Block:
+    ids = read.ids(version.id_type)
     columns = [
         read.fixed(each.type, STORED[each.type]) if each.type in FIXED else read.texts()
         for each in version.attributes
@@ -155,14 +181,28 @@ def _taken_apart(version: VersionRow, data: memoryview, lengths: list[int]) -> B
     return Block(ids, columns, read.vectors(version.precision, version.dim))
 
 
-class _Reader:
-    """The fields of a block of rows, left to right."""
+class Fields:
+    """The fields of a block of rows, left to right.
 
-    def __init__(self, data: NDArray[np.uint8], starts: NDArray[np.int64]) -> None:
-        self._data = data
-        self._at = starts + 2  # behind the count of fields
+    Parameters
+    ----------
+    data : the rows' bytes, one row behind the other
+    lengths : list of int
+        Of the rows.
+    """
+
+    def __init__(self, data: memoryview, lengths: list[int]) -> None:
+        sizes = np.array(lengths, np.int64)
+        self._data = np.frombuffer(data, np.uint8)
+        self._at = np.cumsum(sizes) - sizes + 2  # behind the count of fields
+
+    def ids(self, id_type: IdType) -> pa.Array:
+        """Return the next field as ids."""
+        bigint = id_type is IdType.BIGINT
+        return self.fixed("bigint", pa.int64()) if bigint else self.texts()
 
     def fixed(self, kind: str, stored: pa.DataType) -> pa.Array:
+        """Return the next field, of a type of fixed width."""
         dtype, epoch = FIXED[kind]
         width = np.dtype(dtype).itemsize
         null = self._lengths() < 0
@@ -177,6 +217,7 @@ class _Reader:
         return pa.array(values, stored, mask=mask)
 
     def texts(self) -> pa.Array:
+        """Return the next field as strings."""
         lengths = self._lengths()
         null = lengths < 0
         sizes = np.where(null, 0, lengths)
@@ -191,7 +232,10 @@ class _Reader:
         )
 
     def vectors(self, precision: Precision, dim: int) -> NDArray[Any]:
-        values = self._bytes(precision.nbytes(dim), _BEFORE)
+        """Return the next field as vectors; see ``Block``."""
+        width = precision.nbytes(dim)
+        values = self._bytes(width, _BEFORE)
+        self._at += _BEFORE + width
         if precision is Precision.BIT:
             return values
         kind = np.dtype(str(precision))
@@ -204,4 +248,4 @@ class _Reader:
     def _bytes(self, width: int, skip: int) -> NDArray[np.uint8]:
         """Copy ``width`` bytes of each row from ``skip`` behind where it is read."""
         windows = np.lib.stride_tricks.sliding_window_view(self._data, width)
-        return windows[self._at + skip]
+        return np.asarray(windows[self._at + skip])

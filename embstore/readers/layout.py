@@ -87,7 +87,7 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
                 column=each.name,
             )
         seen.add(each.name)
-        if isinstance(each.type, pa.BaseExtensionType):
+        if isinstance(each.type, pa.BaseExtensionType) and not isinstance(each.type, pa.JsonType):
             raise BadInput(
                 f"{name}: column {each.name!r} has the extension type {each.type}, which is not"
                 " read; store it as a plain type",

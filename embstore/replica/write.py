@@ -20,9 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..catalog import VersionRow
-from ..errors import LoadFailed
 from ..load.attributes import STORED
-from ..load.checksum import Checksum
+from ..load.checksum import Checksum, check_arrived
 from ..query.stream import Block
 from ..types import IdType, Metric, Precision, Progress
 from . import approximate, ids
@@ -234,11 +233,7 @@ def _content(
         how = _ids(folder, content.keys, version)
         for done in synced_too:
             done.result()
-    if content.rows != total or str(content.checksum) != version.checksum:
-        raise LoadFailed(
-            f"{version.ref} arrived with {content.rows:,} rows and checksum {content.checksum}, but"
-            f" it has {total:,} and {version.checksum}: was its table altered on the server?"
-        )
+    check_arrived(version, content.rows, content.checksum)
     for name in (IDS[version.id_type], ids.FILE, ATTRIBUTES):
         if (folder / name).exists():
             files[name] = described(folder / name)

@@ -14,6 +14,7 @@ import pyarrow.ipc as ipc
 
 from ..base import Opened, Wanted
 from ..columns import check_valid
+from ..exported import with_origin
 from ..messages import MAGIC, Checked, Patient, check_file
 from ..registry import Format
 from ..source import File
@@ -25,7 +26,8 @@ STREAM_MAGIC = b"\xff\xff\xff\xff"
 def open_arrow(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open an Arrow IPC file or stream."""
     schema, batches = _batches(file, held)
-    return opened_table(file.name, schema, batches, wanted, provenance=file.provenance("arrow"))
+    opened = opened_table(file.name, schema, batches, wanted, provenance=file.provenance("arrow"))
+    return with_origin(opened, schema.metadata)
 
 
 def read_arrow(file: File) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ...errors import BadInput
 from ..base import MAX_BATCH_ROWS, Opened, Wanted, batch_rows
 from ..columns import check_valid
+from ..exported import with_origin
 from ..layout import is_vector
 from ..registry import Format
 from ..source import CHUNK, File
@@ -25,7 +26,7 @@ _SMALL = 64 << 20
 def open_parquet(file: File, wanted: Wanted, held: ExitStack) -> Opened:
     """Open a Parquet file; a large one through a buffer, never a whole row group."""
     parquet = _parquet(file, held)
-    return opened_table(
+    opened = opened_table(
         file.name,
         parquet.schema_arrow,
         _counted(parquet, file.name),
@@ -33,6 +34,7 @@ def open_parquet(file: File, wanted: Wanted, held: ExitStack) -> Opened:
         rows=parquet.metadata.num_rows,
         provenance=file.provenance("parquet"),
     )
+    return with_origin(opened, parquet.schema_arrow.metadata)
 
 
 def read_parquet(file: File) -> pa.Table:

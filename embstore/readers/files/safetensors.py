@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import BadInput
 from ..arrays import Kind, row_blocks
 from ..base import Opened, Wanted
+from ..exported import is_ours, with_origin
 from ..facts import public
 from ..named import open_named
 from ..registry import Format
@@ -90,7 +91,8 @@ def open_safetensors(file: File, wanted: Wanted, held: ExitStack) -> Opened:
 
     kinds = {name: tensor.kind for name, tensor in tensors.items()}
     opened = open_named(file.name, kinds, wanted, whole, blocks, file.provenance("safetensors"))
-    return replace(opened, params=public(metadata))
+    others = {each: value for each, value in metadata.items() if not is_ours(each)}
+    return with_origin(replace(opened, params=public(others)), metadata)
 
 
 def _widened(block: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""How two versions differ, and the rotation that maps one onto the other."""
