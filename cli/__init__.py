@@ -10,6 +10,7 @@ import click
 from . import (
     admin,
     append,
+    coldstart,
     compare,
     demo,
     drop,
@@ -45,6 +46,7 @@ MODULES = (
     admin,
     load,
     append,
+    coldstart,
     formats,
     show,
     promote,
