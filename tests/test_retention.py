@@ -173,6 +173,7 @@ def test_a_version_that_is_needed_meanwhile_is_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(store, "items", 4)
+
     def late(connection: object, engine: object, table: str, version: int, **how: object) -> None:
         if version == 1:
             store.promote("items@1")
