@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import batch, clients, export, feast, growth, load, recall, release, wire
+from . import batch, clients, compare, export, feast, growth, load, recall, release, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -43,6 +43,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "replica": _replica,
     "release": release.run,
     "export": export.run,
+    "compare": compare.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,
