@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..errors import InvalidQuery
 
 Array64 = NDArray[np.float64]
-# Rows that are multiplied at a time. Of twice as many BLAS shares the work among threads, which on a
-# busy machine wait for each other: 1 GFLOP/s was measured, against 17.
+# Rows that are multiplied at a time. Of twice as many BLAS shares the work among threads, which on
+# a busy machine wait for each other: 1 GFLOP/s was measured, against 17.
 _ROWS = 1 << 11
 
 
