@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import batch, clients, compare, export, feast, growth, load, recall, release, wire
+from . import asof, batch, clients, compare, export, feast, growth, load, recall, release, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -42,6 +42,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "recall": recall.run,
     "replica": _replica,
     "release": release.run,
+    "asof": asof.run,
     "export": export.run,
     "compare": compare.run,
     "growth": growth.run,

@@ -14,19 +14,29 @@ if TYPE_CHECKING:
     from embstore import Appended
 
 
-def report(done: Appended, as_json: bool) -> None:
-    """Print what an append did."""
+# Ids without a vector that are named before the rest is counted.
+_NAMED = 5
+
+
+def report(done: Appended, as_json: bool, dry_run: bool = False) -> None:
+    """Print what an append did, or would do."""
     if as_json:
-        output.document(dataclasses.asdict(done))
+        output.document(dataclasses.asdict(done) | {"dry_run": dry_run})
         return
     left = f", {done.rejected:,} left out" if done.rejected else ""
-    if done.append is None:
+    if not done.rows:
         print(f"{done.ref}: nothing to append{left}")
-        return
-    print(
-        f"{done.ref}: {done.rows:,} rows appended as {done.origin}{left}, {done.total:,} in all"
-        f" (append {done.append})"
-    )
+    elif done.append is None:
+        print(f"{done.ref}: {done.rows:,} rows would be appended as {done.origin}{left}")
+    else:
+        print(
+            f"{done.ref}: {done.rows:,} rows appended as {done.origin}{left}, {done.total:,} in all"
+            f" (append {done.append})"
+        )
+    if done.without:
+        named = ", ".join(output.text(each) for each in done.without[:_NAMED])
+        more = ", ..." if len(done.without) > _NAMED else ""
+        print(f"{len(done.without):,} new ids have no vector: {named}{more}")
 
 
 @click.command()

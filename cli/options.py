@@ -78,18 +78,21 @@ def _policy(_context: click.Context, option: click.Parameter, given: str) -> str
     return given
 
 
+policy = click.option(
+    "--on-bad",
+    callback=_policy,
+    default="reject",
+    show_default=True,
+    metavar="reject|skip|abort-after=N",
+    help="A bad row ends it all, or is left out.",
+)
+
+
 def bad_rows(function: F) -> F:
     """``--zero``, ``--on-bad`` and ``--rejects``."""
     for option in (
         click.option("--rejects", metavar="FILE", help="Write the bad rows to a CSV file."),
-        click.option(
-            "--on-bad",
-            callback=_policy,
-            default="reject",
-            show_default=True,
-            metavar="reject|skip|abort-after=N",
-            help="A bad row ends the load, or is left out.",
-        ),
+        policy,
         click.option(
             "--zero",
             type=click.Choice(["reject", "keep"]),

@@ -10,6 +10,7 @@ from . import index, options, output
 
 if TYPE_CHECKING:
     from embstore import Store
+    from embstore.catalog import VersionRow
 
 
 def table_records(store: Store, as_json: bool) -> list[dict[str, Any]]:
@@ -60,27 +61,35 @@ def tables(url: str | None, as_json: bool) -> None:
 def versions(table: str, url: str | None, as_json: bool) -> None:
     """List the versions of TABLE."""
     from embstore import catalog
+    from embstore.release.pins import pins
 
     with options.open_store(url) as store, store.reading() as connection:
         catalog.table(connection, table)
         names = catalog.aliases(connection, table)
         rows = catalog.versions(connection, table)
+        pinned = pins(connection, table)
     records = [
         {
             "version": row.version,
             "status": row.status,
             "aliases": names.get((table, row.version), []),
+            "pins": [each.pinned_by for each in pinned if each.version == row.version],
             "rows": row.rows,
             "dim": row.dim,
             "index": row.index_kind,
             "trainer": row.trainer,
             "params": row.params,
-            "size": row.bytes if as_json else output.size(row.bytes),
+            "size": row.bytes if as_json else _size(row),
             "created": row.created_at,
         }
         for row in rows
     ]
     output.rows(records, as_json, f"{table} has no versions yet: embstore load {table} FILE")
+
+
+def _size(row: VersionRow) -> str:
+    size = output.size(row.bytes)
+    return f"{size} freed" if row.status == "retired" else size
 
 
 @click.command()
@@ -93,6 +102,7 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
 
     from embstore import catalog
     from embstore.index.manage import missing
+    from embstore.release.pins import pins
 
     with options.open_store(url) as store, store.reading() as connection:
         row = catalog.resolve(connection, ref)
@@ -100,9 +110,15 @@ def show(ref: str, url: str | None, as_json: bool) -> None:
         names = catalog.aliases(connection, row.table_name)
         moves = catalog.history(connection, row.table_name)
         joined = catalog.appends(connection, row.table_name, row.version)
+        pinned = pins(connection, row.table_name)
     facts: dict[str, Any] = {
         "ref": row.ref,
         "aliases": names.get((row.table_name, row.version), []),
+        "pins": [
+            {"by": each.pinned_by, "note": each.note, "pinned": each.pinned_at}
+            for each in pinned
+            if each.version == row.version
+        ],
         **{
             name: value
             for name, value in dataclasses.asdict(row).items()

@@ -15,6 +15,7 @@ from .errors import (
     DuplicateId,
     EmbstoreError,
     GateFailed,
+    InUse,
     InvalidName,
     InvalidQuery,
     LoadFailed,
@@ -27,18 +28,21 @@ from .errors import (
 )
 from .evaluate.result import Evaluation
 from .readers.query import Query
+from .release.pins import Pin
 from .release.releases import Release
 from .replica.follow import Follower, follow
 from .replica.replica import Replica, open_replica
+from .retention import Collected, Fate
 from .store import Store, connect
 from .table import Table
-from .types import Features, Index, Neighbors
+from .types import Features, HistoricalFeatures, Index, Neighbors
 from .version import Version
 
 __all__ = [
     "AlreadyExists",
     "Appended",
     "BadInput",
+    "Collected",
     "Comparison",
     "ConnectionFailed",
     "DatabaseFailed",
@@ -46,9 +50,12 @@ __all__ = [
     "DuplicateId",
     "EmbstoreError",
     "Evaluation",
+    "Fate",
     "Features",
     "Follower",
     "GateFailed",
+    "HistoricalFeatures",
+    "InUse",
     "Index",
     "InvalidName",
     "InvalidQuery",
@@ -56,6 +63,7 @@ __all__ = [
     "MissingPackage",
     "Neighbors",
     "NotFound",
+    "Pin",
     "Query",
     "Release",
     "Replica",

@@ -22,6 +22,7 @@ the standard class that a caller would catch, and keeps its data as attributes.
       GateFailed            (RuntimeError)     a gate before a promote; live is as it was
       ReplicaDamaged        (RuntimeError)     a replica's folder that is not whole
       DatabaseFailed        (RuntimeError)     any other refusal of the database
+        InUse                                  somebody reads what was to go, or is changing it
 """
 
 from __future__ import annotations
@@ -149,3 +150,7 @@ class ReplicaDamaged(EmbstoreError, RuntimeError):
 
 class DatabaseFailed(EmbstoreError, RuntimeError):
     """The database refused a statement for a reason that no other class covers."""
+
+
+class InUse(DatabaseFailed):
+    """Somebody reads or changes what this needs for itself; nothing has changed."""

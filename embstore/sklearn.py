@@ -10,13 +10,13 @@ from functools import cache
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .connection import parse
 from .errors import ConnectionFailed, InvalidQuery, NotFound
+from .query import frames
 from .store import Store, connect
 from .types import IdType, Vectors
 from .version import Version
@@ -186,11 +186,11 @@ class EmbeddingFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if not (isinstance(at, int) and 0 <= at < len(names)):
                 listed = ", ".join(map(repr, names))
                 raise InvalidQuery(f"X has no column {column!r}: it has {listed}")
-            found[column] = _column(X, names[at]) if frame else X[:, at]
+            found[column] = frames.column(X, names[at]) if frame else X[:, at]
         return found
 
     def _vectors(self, version: Version, column: Any, values: Any) -> Vectors:
-        ids = _ids(values, version, column)
+        ids = frames.ids(values, version.id_type, version.ref, column)
         # A column names each id many times; the server is asked for it once.
         encoded = ids.dictionary_encode()
         missing = "raise" if self.missing == "raise" else "zero"
@@ -245,27 +245,3 @@ def _versions(store: Store, tables: Mapping[Any, str]) -> dict[Any, Version]:
     return {
         column: store[f"{ref.partition('@')[0]}@{found[ref]}"] for column, ref in tables.items()
     }
-
-
-def _column(frame: Any, name: Any) -> Any:
-    """One column of a frame; of two with one name the first."""
-    column = frame[name]
-    return column.iloc[:, 0] if getattr(column, "ndim", 1) == 2 else column
-
-
-def _ids(values: Any, version: Version, column: Any) -> pa.Array:
-    """Return ids, null where there is none."""
-    try:
-        ids = values if isinstance(values, pa.ChunkedArray) else pa.array(values, from_pandas=True)
-        if isinstance(ids, pa.ChunkedArray):
-            ids = ids.combine_chunks()
-        if pa.types.is_dictionary(ids.type):
-            ids = ids.dictionary_decode()
-        if pa.types.is_null(ids.type):
-            return ids.cast(pa.string() if version.id_type is IdType.TEXT else pa.int64())
-        # Integers with gaps are floats in pandas and numpy: whole ones, or they are no ids.
-        return ids.cast(pa.int64()) if pa.types.is_floating(ids.type) else ids
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise InvalidQuery(
-            f"column {column!r} does not hold ids of {version.ref}: {error}"
-        ) from error

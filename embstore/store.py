@@ -7,10 +7,11 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from . import catalog, connection, schema
+from . import catalog, connection, retention, schema
 from .connection import Address, Connection, Engine, snapshot
 from .errors import InvalidQuery
 from .io import Lender, complete
@@ -20,15 +21,19 @@ from .query import lookup
 from .reads import Reads
 from .recall import Job, Recommendations
 from .refs import check_name
-from .release import aliases, releases
+from .release import aliases, pins, releases
 from .release.aliases import Moved
+from .release.asof import AsOf, moment
 from .release.drop import drop_table
+from .release.join import features_as_of
+from .release.pins import Pin
 from .release.promote import promote as release_of
 from .release.releases import Release
+from .retention import Collected
 from .server import EmbeddedServer, join
 from .spaces import check_together
 from .table import Table, choice
-from .types import FeatureMatrix, IdType, Metric, Precision, Progress
+from .types import FeatureMatrix, HistoricalFeatures, IdType, Metric, Precision, Progress
 from .version import Version
 
 if TYPE_CHECKING:
@@ -342,6 +347,73 @@ class Store:
         targets = {ref: self.readable(ref)._target() for ref in ids}
         return complete(lookup.features(self._reads, targets, ids, missing))
 
+    def as_of(self, t: datetime | str) -> AsOf:
+        """Return the store as it was at a time: ``store.as_of("2026-11-01")["items"]``.
+
+        Parameters
+        ----------
+        t : datetime, or str in ISO 8601
+            Without a zone it is in UTC.
+
+        Raises
+        ------
+        InvalidQuery
+        """
+        return AsOf(self, moment(t))
+
+    def features_as_of(
+        self,
+        frame: Any,
+        tables: Mapping[Any, str],
+        time: Any,
+        missing: str = "raise",
+        *,
+        replicas: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> HistoricalFeatures:
+        """Return to each row the vectors that were live at its own time: the point-in-time join.
+
+        A training set made so holds what a model would have been given at the time of each row,
+        and nothing of what was trained later. Each version is read once, for the ids of its rows.
+
+        Parameters
+        ----------
+        frame : frame (pandas, polars), Arrow table, or mapping of names to arrays
+            The n rows.
+        tables : mapping of column to table
+            ``{"user_id": "users", "item_id": "items"}``; the vectors are put side by side in this
+            order. Two columns may be of one table.
+        time : str
+            The column of times: timestamps, dates or texts in ISO 8601. Those without a zone are
+            in UTC.
+        missing : {"raise", "zero", "mean", "nan", "skip"}
+            What a row gets whose id is null or was not in that version (nor appended to it yet),
+            or whose time is before the first version went live or in that of a version dropped
+            since; these two have no mean. ``skip`` leaves out the rows that lack any.
+        replicas : bool
+            Read local replicas of the versions instead of the wire; those that are not there yet
+            are written. Worth it where training sets are made again and again.
+        cache_dir : path
+            Where replicas are kept; by default in the user's cache.
+
+        Returns
+        -------
+        HistoricalFeatures
+            ``vectors`` (n, sum of dims) float32, ``found`` (n, columns), which ``columns`` are
+            whose, which of the ``versions`` was live for each row, and which ``rows`` they are.
+
+        Raises
+        ------
+        NotFound
+            Under ``raise``, saying which version, how many rows and of what times.
+        DimensionMismatch
+            When versions of one table in these times have different dims.
+        InvalidQuery
+        """
+        return features_as_of(
+            self, frame, tables, time, missing, replicas=replicas, cache_dir=cache_dir
+        )
+
     def recall(
         self,
         users: str,
@@ -534,15 +606,99 @@ class Store:
         )
         return [Version(self, row) for row in done]
 
-    def drop_table(self, name: str) -> None:
-        """Drop a table with all of its versions.
+    def pin(self, ref: str, by: str, note: str | None = None) -> Pin:
+        """Keep a version from being dropped, for whoever needs it.
+
+        Parameters
+        ----------
+        ref : str
+            Such as ``items@7``; of an alias, the version that it names now.
+        by : str
+            Who needs it, ``ctr-model-41`` for one. Each has a pin of its own.
+        note : str
+            Why.
 
         Raises
         ------
-        NotFound, DatabaseFailed
+        NotFound, InvalidName, InvalidQuery
         """
         with self.writing() as lent:
-            drop_table(lent, self.engine, name)
+            return pins.pin(lent, ref, by, note)
+
+    def unpin(self, ref: str, by: str) -> None:
+        """Take a pin away.
+
+        Raises
+        ------
+        NotFound
+            Also when there is no such pin.
+        """
+        with self.writing() as lent:
+            pins.unpin(lent, ref, by)
+
+    def pins(self, table: str | None = None) -> list[Pin]:
+        """Return the pins, of one table or of all.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self.reading() as lent:
+            if table is not None:
+                catalog.table(lent, table)
+            return pins.pins(lent, table)
+
+    def gc(
+        self,
+        keep: int = 3,
+        *,
+        older_than: timedelta | str | None = None,
+        tables: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> Collected:
+        """Drop the versions that nothing needs any more; see the documentation's page on history.
+
+        Never one that an alias names, that is pinned, that is of the last releases or among the
+        newest of its table, or that a transaction reads or may still read.
+
+        Parameters
+        ----------
+        keep : int
+            How many releases of each table stay whole, of all of their tables, so that
+            ``rollback`` goes back ``keep - 1`` times; and how many of the newest versions stay.
+        older_than : timedelta, or str such as ``"30d"``, ``"12h"``, ``"2w"``
+            And only those that have been ready for so long, and not been live for so long.
+        tables : sequence of str
+            By default all.
+        dry_run : bool
+            Only say what would be dropped.
+
+        Returns
+        -------
+        Collected
+            What became of each version and why, and the bytes that are ``freed``.
+
+        Raises
+        ------
+        NotFound, InvalidQuery, DatabaseFailed
+        """
+        with self.writing() as lent:
+            return retention.gc(lent, self.engine, keep, older_than, tables, dry_run)
+
+    def drop_table(self, name: str, *, force: bool = False) -> None:
+        """Drop a table with all of its versions.
+
+        Parameters
+        ----------
+        force : bool
+            Though somebody has pinned a version of it.
+
+        Raises
+        ------
+        NotFound, InvalidQuery, InUse
+        """
+        with self.writing() as lent:
+            drop_table(lent, self.engine, name, force=force)
 
     def sweep(self) -> list[str]:
         """Remove what killed loads left; returns their refs. Every connect does it."""

@@ -308,18 +308,23 @@ class Table(Reads):
         with self._store.reading() as connection:
             return catalog.history(connection, self.name)
 
-    def drop(self, version: int) -> None:
+    def drop(self, version: int, *, force: bool = False) -> None:
         """Drop one version: its vectors go, its catalog row stays as ``retired``.
+
+        Parameters
+        ----------
+        force : bool
+            Though somebody has pinned it.
 
         Raises
         ------
         InvalidQuery
-            While an alias names it.
-        DatabaseFailed
+            While an alias names it, or somebody has pinned it.
+        InUse
             While a transaction that may still read it is open.
         """
         with self._store.writing() as connection:
-            drop_version(connection, self._store.engine, self.name, version)
+            drop_version(connection, self._store.engine, self.name, version, force=force)
 
 
 def choice(kind: Any, value: str | None, what: str) -> Any:

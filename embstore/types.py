@@ -268,3 +268,29 @@ class FeatureMatrix:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class HistoricalFeatures:
+    """To each of n rows the vectors that were live at its own time, of several columns of ids.
+
+    Attributes
+    ----------
+    vectors : array (n, sum of the dims), float32
+    found : array (n, columns), bool
+        Whether the id was there, in the version of its time.
+    columns : mapping of column to its slice of the vectors
+    versions : mapping of column to array (n,), int64
+        Which version was live; 0 where none was. One whose vectors were dropped is named too.
+    rows : array (n,), int64
+        Which rows of the frame these are, from 0: all, unless ``missing="skip"`` left some out.
+    """
+
+    vectors: Vectors
+    found: NDArray[np.bool_]
+    columns: dict[Any, slice]
+    versions: dict[Any, NDArray[np.int64]]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.vectors)

@@ -18,6 +18,7 @@ from .query.stream import batches, schema
 from .query.target import Target
 from .reads import Reads
 from .release.aliases import Moved
+from .release.pins import Pin
 from .types import (
     Attribute,
     Bias,
@@ -190,6 +191,14 @@ class Version(Reads):
             self.ref, alias=alias, gates=gates, message=message, force=force
         )
         return moves[0]
+
+    def pin(self, by: str, note: str | None = None) -> Pin:
+        """Keep it from being dropped: see ``Store.pin``."""
+        return self._store.pin(self.ref, by, note)
+
+    def unpin(self, by: str) -> None:
+        """Take a pin away: see ``Store.unpin``."""
+        self._store.unpin(self.ref, by)
 
     def create_index(
         self,
@@ -449,6 +458,71 @@ class Version(Reads):
             choice(Origin, origin, "origin"),
             message,
             options,
+        )
+        self._refresh()
+        return done
+
+    def coldstart(
+        self,
+        new: object,
+        method: str | Callable[[pa.Table, Version], Any] = "mean_of_neighbours",
+        *,
+        ids: str | None = None,
+        message: str | None = None,
+        dry_run: bool = False,
+        on_bad: str = "reject",
+        rejects: str | PathLike[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+        **how: Any,
+    ) -> Appended:
+        """Make vectors for new ids of what is known about them, and append them.
+
+        Parameters
+        ----------
+        new : frame, Arrow table, path or Query
+            n rows: an id, and what is known. Columns that are attributes of the version join with
+            the ids, the others only serve the method. They are held in memory.
+        method : str or callable
+            ``mean_of_neighbours``, ``side_information``, ``transform`` or ``fold_in``, of
+            ``embstore.coldstart``; or a function that takes the new rows, an Arrow table whose
+            first column is ``id``, and the version, and returns vectors (n, dim). A row of NaN
+            has none.
+        ids : str
+            The id column of ``new``; by default ``id``, else the first.
+        message, rejects, progress, warn
+            As in ``append``.
+        dry_run : bool
+            Make the vectors and say how many there would be, and append nothing.
+        on_bad : {"reject", "skip", "abort-after=N"}
+            As in ``append``, where an id that is there already is bad.
+        **how
+            The method's own options: ``match=["type"], near={"price": 10}, k=3`` and so on.
+
+        Returns
+        -------
+        Appended
+            ``without`` lists the new ids for which there is no vector; they do not join.
+
+        Raises
+        ------
+        InvalidQuery, BadInput, DuplicateId, NotFound, DimensionMismatch, SpaceMismatch, LoadFailed
+        """
+        from .coldstart import coldstart
+        from .load import Options
+
+        options = Options(
+            on_bad=on_bad, rejects=rejects, progress=progress, warn=warn or (lambda _: None)
+        )
+        done = coldstart(
+            self,
+            new,
+            method,
+            how,
+            ids=ids,
+            message=message,
+            dry_run=dry_run,
+            options=options,
         )
         self._refresh()
         return done

@@ -44,7 +44,7 @@ async def lookup(
     show: Sequence[str] = (),
 ) -> Features:
     """Return the vectors of ids; see ``Reads.lookup``."""
-    _check_policy(missing)
+    check_policy(missing)
     asked = check_ids(ids, target)
     async with lender.io() as io:
         if len(asked) <= BLOCK and (target.row or missing != "mean"):
@@ -60,7 +60,7 @@ async def features(
     missing: str = "raise",
 ) -> FeatureMatrix:
     """Return the vectors of several tables side by side; see ``Store.features``."""
-    _check_policy(missing)
+    check_policy(missing)
     if not ids:
         raise InvalidQuery("features of no table: give a mapping of table or reference to ids")
     asked = {ref: check_ids(own, targets[ref]) for ref, own in ids.items()}
@@ -97,7 +97,13 @@ async def vectors_of(io: Io, engine: Engine, target: Target, ids: pa.Array) -> V
     return (await _looked_up(io, engine, target, ids, "raise", ())).vectors
 
 
-def _check_policy(missing: str) -> None:
+def check_policy(missing: str) -> None:
+    """Refuse what is no policy for ids that are not there.
+
+    Raises
+    ------
+    InvalidQuery
+    """
     if missing not in MISSING:
         raise InvalidQuery(f"missing={missing!r} is no policy: use {', '.join(MISSING)}")
 
@@ -150,10 +156,10 @@ async def _block(
         found = np.ones(len(asked), dtype=bool)
     order = places.fill_null(0).to_numpy()
     dim = vectors.shape[1]
-    filler = await _filler(io, engine, target, missing, dim) if not found.all() else 0
+    fill = await filler(io, engine, target, missing, dim) if not found.all() else 0
     aligned = vectors[order] if len(vectors) else np.zeros((len(order), dim), np.float32)
     if not found.all():
-        aligned[~found] = filler
+        aligned[~found] = fill
     attributes = {
         name: _column(values or [], order, found)
         for name, values in zip(show, columns, strict=True)
@@ -223,9 +229,10 @@ def _column(values: Sequence[Any], order: NDArray[Any], found: NDArray[np.bool_]
     return column
 
 
-async def _filler(
+async def filler(
     io: Io, engine: Engine, target: Target, missing: str, dim: int
 ) -> NDArray[np.float32]:
+    """Return what an id that is not there gets, (dim,)."""
     if missing == "mean":
         if target.precision is Precision.BIT:
             raise InvalidQuery(

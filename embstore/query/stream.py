@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -89,9 +90,9 @@ def blocks(connection: Connection, version: VersionRow) -> Generator[Block, None
 
 
 def pieces(
-    connection: Connection, version: VersionRow
+    connection: Connection, version: VersionRow, since: datetime | None = None
 ) -> Generator[Callable[[], Block], None, None]:
-    """Stream as ``blocks`` does.
+    """Stream as ``blocks`` does; of the rows that were appended ``since`` then, or of all.
 
     Each piece makes its block when it is called, in whatever thread: that takes half as long as
     the reading does.
@@ -102,9 +103,11 @@ def pieces(
         else sql.Identifier(each.name)
         for each in version.attributes
     ]
-    statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(
+    only = sql.SQL("") if since is None else sql.SQL(" WHERE appended_at >= {}").format(since)
+    statement = sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT binary)").format(
         sql.SQL(", ").join([sql.Identifier("id"), *columns, sql.Identifier("embedding")]),
         version_table(version.table_name, version.version),
+        only,
     )
     return copied(connection, statement, version.ref, version.dim, partial(_taken_apart, version))
 

@@ -25,7 +25,7 @@ from psycopg import sql
 
 from ..catalog import VersionRow, ready_versions
 from ..connection import Connection, Engine
-from ..errors import DatabaseFailed
+from ..errors import InUse
 from ..relations import live_view, version_table
 from ..types import Attribute
 
@@ -142,7 +142,7 @@ def with_short_locks(
 
     Raises
     ------
-    DatabaseFailed
+    InUse
         After ``give_up_s``, naming the sessions in the way.
     """
     deadline = time.monotonic() + give_up_s
@@ -158,7 +158,7 @@ def with_short_locks(
         except psycopg.errors.LockNotAvailable as error:
             blockers = _blockers(connection)
             if time.monotonic() > deadline:
-                raise DatabaseFailed(
+                raise InUse(
                     f"{doing}: gave up after {give_up_s:.0f} s waiting for {blockers}; end that"
                     " transaction and run it again"
                 ) from error

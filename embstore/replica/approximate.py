@@ -55,21 +55,20 @@ def library() -> Any:
     return faiss
 
 
-def build(rows: Rows, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Build the graph and write it; returns what the manifest keeps of it."""
+def build(
+    rows: Rows, path: Path, progress: Callable[[int], None], grown: Path | None = None
+) -> dict[str, Any]:
+    """Build the graph and write it; returns what the manifest keeps of it.
+
+    Where there is one of the first rows already, ``grown``, it is gone on with.
+    """
     faiss = library()
-    metric = faiss.METRIC_L2 if rows.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
-    # Half precision where it loses nothing, or only what the float64 distances put right again.
-    half = rows.metric is Metric.COSINE or rows.precision is Precision.FLOAT16
-    if half:
-        kind = faiss.ScalarQuantizer.QT_fp16
-        index = faiss.IndexHNSWSQ(rows.dim, kind, LINKS, metric)
-        index.train(np.zeros((1, rows.dim), np.float32))  # it has nothing to learn
-    else:
-        index = faiss.IndexHNSWFlat(rows.dim, LINKS, metric)
+    index = None if grown is None else _opened(faiss, grown, rows)
+    if index is None:
+        index = _empty(faiss, rows)
     index.hnsw.efConstruction = BUILD_BREADTH
     step = max(1, _BATCH // rows.dim)
-    for at in range(0, len(rows), step):
+    for at in range(index.ntotal, len(rows), step):
         block = rows.floats(slice(at, at + step))
         if rows.metric is Metric.COSINE:
             norms = rows.norms[at : at + step]
@@ -84,6 +83,30 @@ def build(rows: Rows, path: Path, progress: Callable[[int], None]) -> dict[str, 
         "ef_construction": BUILD_BREADTH,
         "ef_search": SEARCH_BREADTH,
     }
+
+
+def _opened(faiss: Any, path: Path, rows: Rows) -> Any:
+    """Read a graph into memory, to add to it; None where it is of another kind than ours."""
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError:  # removed meanwhile
+        return None
+    same = type(index) is type(_empty(faiss, rows)) and index.d == rows.dim
+    links = index.hnsw.nb_neighbors(1) if same else 0
+    return index if links == LINKS and index.ntotal <= len(rows) else None
+
+
+def _empty(faiss: Any, rows: Rows) -> Any:
+    metric = faiss.METRIC_L2 if rows.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
+    # Half precision where it loses nothing, or only what the float64 distances put right again.
+    half = rows.metric is Metric.COSINE or rows.precision is Precision.FLOAT16
+    if half:
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexHNSWSQ(rows.dim, kind, LINKS, metric)
+        index.train(np.zeros((1, rows.dim), np.float32))  # it has nothing to learn
+    else:
+        index = faiss.IndexHNSWFlat(rows.dim, LINKS, metric)
+    return index
 
 
 class Graph:

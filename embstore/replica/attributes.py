@@ -42,6 +42,10 @@ class Attributes:
         self._json = {each.name for each in attributes if each.type == "jsonb"}
         self._masks: dict[tuple[Condition, ...], NDArray[np.bool_]] = {}
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column as it is stored."""
+        return self._table.column(name)
+
     def at(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return the values of a column at rows, as psycopg would give them; row -1 has None."""
         places = pa.array(rows.ravel(), mask=rows.ravel() < 0)

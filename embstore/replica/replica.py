@@ -20,6 +20,7 @@ from ..query.ask import Ask, How
 from ..query.check import check_queries, ordinary
 from ..query.lookup import MISSING, as_list
 from ..query.shape import Found, cut, neighbors
+from ..query.stream import Block
 from ..query.target import Target, check_columns, check_ids, check_lists
 from ..query.where import Condition, conditions
 from ..reads import Reads
@@ -178,6 +179,18 @@ class Replica(Reads):
     def why(self) -> str:
         """Why there is no index; empty when there is one."""
         return self._why
+
+    def block(self, at: int, count: int) -> Block:
+        """Return some of its rows as they are stored, in their order."""
+        ids = self._ids.values.slice(at, count)
+        columns = [
+            pa.concat_arrays(column.slice(at, count).chunks)
+            for column in map(self._attributes.column, [a.name for a in self._row.attributes])
+        ]
+        texts = self.id_type is IdType.TEXT
+        return Block(
+            ids.cast(pa.string()) if texts else ids, columns, self._rows.vectors[at : at + count]
+        )
 
     def verify(self) -> None:
         """Read every file and compare its checksum with the manifest's.

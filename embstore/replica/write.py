@@ -43,8 +43,11 @@ def write(
     pieces: Iterable[Callable[[], Block]],
     index: str | None,
     progress: Report | None,
+    grown: Path | None = None,
 ) -> None:
     """Write the replica of a version to ``folder``, which is not there yet.
+
+    ``grown`` is a graph of its first rows.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def write(
         partial = aside(folder)
         try:
             manifest = _content(partial, store, version, pieces, progress)
-            manifest = indexed(partial, manifest, index, progress)
+            manifest = indexed(partial, manifest, index, progress, grown)
             manifest.write(partial)
             synced(partial)
             partial.rename(folder)
@@ -78,7 +81,11 @@ def add_index(folder: Path, manifest: Manifest, index: str | None, progress: Rep
 
 
 def indexed(
-    folder: Path, manifest: Manifest, index: str | None, progress: Report | None
+    folder: Path,
+    manifest: Manifest,
+    index: str | None,
+    progress: Report | None,
+    grown: Path | None = None,
 ) -> Manifest:
     """Build the index that is asked for, or say why there is none.
 
@@ -108,7 +115,7 @@ def indexed(
         if progress:
             progress(Progress("index", done, total))
 
-    made = approximate.build(rows, partial, report)
+    made = approximate.build(rows, partial, report, grown)
     synced(partial)
     files = manifest.files | {approximate.FILE: described(partial)}
     partial.rename(folder / approximate.FILE)

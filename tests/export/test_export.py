@@ -333,6 +333,17 @@ def test_altered_rows_are_no_export(store: Store, tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == set(FILES)
 
 
+def test_rows_that_joined_go_along(store: Store, tmp_path: Path) -> None:
+    vectors = clusters(9, 4)
+    items = store.create_table("items")
+    version = items.load(vectors[:6], ids=range(6), index="none")
+    store["items@1"].append(vectors[6:], ids=[6, 7, 8])
+    done = version.export(tmp_path / "a.parquet")  # by what was opened before
+    assert (done.rows, done.attributes) == (9, ("origin", "appended_at"))
+    done = version.export(tmp_path / "b.parquet", attributes=())
+    assert items.load(done.files[0]).checksum == store["items@1"].checksum == done.checksum
+
+
 def test_a_lost_connection_is_called_so(store: Store, tmp_path: Path) -> None:
     with pytest.raises(embstore.ConnectionFailed), written(tmp_path / "a"):
         raise embstore.ConnectionFailed("the server went away")

@@ -86,9 +86,9 @@ def test_a_cancelled_call_gives_its_connection_back(store: Store) -> None:
             for _ in range(30):
                 task = asyncio.create_task(items.nearest(VECTORS, 50, exact=True))
                 await asyncio.sleep(0.01)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
+                if task.cancel():  # else a busy machine has let it end before
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
             assert (await items.nearest(VECTORS[0])).ids.shape == (1, 10)
 
     asyncio.run(ask())
