@@ -15,7 +15,7 @@ from pathlib import Path
 
 import embstore
 
-from . import asof, batch, clients, export, feast, growth, load, recall, release, wire
+from . import asof, batch, clients, compare, export, feast, growth, load, recall, release, wire
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -44,6 +44,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "release": release.run,
     "asof": asof.run,
     "export": export.run,
+    "compare": compare.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,

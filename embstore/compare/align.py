@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from .. import load
 from ..catalog import VersionRow
 from ..connection import snapshot
 from ..errors import InvalidQuery, SpaceMismatch
 from ..evaluate.result import METRIC
+from ..export.rows import Rows
+from ..export.tables import batches, schema
 from ..index import Wanted
-from ..query.stream import batches, schema
 from ..readers.base import Opened
 from ..types import Metric, Progress, Zero
 from .alignment import Alignment, check_rotatable, stored
@@ -146,10 +146,6 @@ def _loaded(
         warn=warn or (lambda _: None),
     )
 
-    def stream() -> Generator[pa.RecordBatch, None, None]:
-        with store.reading() as connection:
-            yield from batches(connection, row)
-
-    with closing(stream()) as rows:
-        source = Opened(row.ref, schema(row), rows, row.rows)
+    with store.reading() as connection, closing(batches(Rows(connection, row))) as stream:
+        source = Opened(row.ref, schema(row), stream, row.rows)
         return load.load(store.connect_for_load, store.engine, row.table_name, source, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ def schema(version: VersionRow) -> pa.Schema:
     return fields.with_metadata(described(version))
 
 
-def batches(rows: Rows) -> Iterator[pa.RecordBatch]:
+def batches(rows: Rows) -> Generator[pa.RecordBatch, None, None]:
     """Yield the rows as record batches."""
     target = schema(rows.version)
     bits = rows.version.precision is Precision.BIT

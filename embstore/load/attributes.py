@@ -32,16 +32,6 @@ STORED = {
 }
 
 
-# What an Arrow type does not tell: that a string is JSON.
-_TYPE = b"embstore:type"
-
-
-def field_of(attribute: Attribute) -> pa.Field:
-    """Return the Arrow field of an attribute, from which ``columns_of`` makes the same one."""
-    declared = {_TYPE: b"jsonb"} if attribute.type == "jsonb" else None
-    return pa.field(attribute.name, STORED[attribute.type], metadata=declared)
-
-
 def sql_type(kind: pa.DataType) -> str | None:
     """Return the SQL type for an Arrow type; None when there is none."""
     is_ = pa.types
@@ -76,8 +66,6 @@ def columns_of(schema: pa.Schema, source: str) -> list[Attribute]:
     found: dict[str, Attribute] = {}
     for each in schema:
         column, kind = each.name, sql_type(each.type)
-        if kind == "text" and (each.metadata or {}).get(_TYPE) == b"jsonb":
-            kind = "jsonb"
         if not column or "\0" in column or len(column.encode()) > MAX_IDENTIFIER_BYTES:
             problem = f"its name must be 1 to {MAX_IDENTIFIER_BYTES} bytes long"
         elif column in RESERVED:

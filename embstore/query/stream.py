@@ -22,7 +22,7 @@ from psycopg import Copy, sql
 
 from ..catalog import VersionRow
 from ..connection import Connection, translated
-from ..load.attributes import STORED, field_of
+from ..load.attributes import STORED
 from ..load.encode import FIXED, HEADER, TRAILER
 from ..readers.base import batch_rows
 from ..relations import version_table
@@ -61,7 +61,7 @@ def schema(version: VersionRow) -> pa.Schema:
     return pa.schema(
         [
             pa.field("id", id_kind(version.id_type), nullable=False),
-            *(field_of(each) for each in version.attributes),
+            *(pa.field(each.name, STORED[each.type]) for each in version.attributes),
             pa.field("embedding", pa.list_(component, version.dim), nullable=False),
         ]
     )
