@@ -15,7 +15,7 @@ test: $(VENV)/.test  ## Check style and types, then run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: $(VENV)/.bench  ## Measure against raw psycopg and the peers, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
