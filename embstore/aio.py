@@ -32,6 +32,7 @@ from .query.nearest import nearest, similar
 from .query.target import Target
 from .reads import as_matrix, check_matrix
 from .release.aliases import Moved
+from .release.releases import Release
 from .store import Store
 from .types import FeatureMatrix, Features, Neighbors, Vectors
 from .version import Version
@@ -174,11 +175,17 @@ class AsyncStore:
         targets = {ref: each._target() for ref, each in readable.items()}
         return await features(self._link, targets, ids, missing)
 
-    async def promote(
-        self, *refs: str, alias: str = "live", message: str | None = None
-    ) -> list[Moved]:
+    async def promote(self, *refs: str, **how: Any) -> list[Moved]:
         """Move aliases; as ``Store.promote``."""
-        return await asyncio.to_thread(self.sync.promote, *refs, alias=alias, message=message)
+        return await asyncio.to_thread(self.sync.promote, *refs, **how)
+
+    async def release(self, versions: Mapping[str, int] | Sequence[str], **how: Any) -> Release:
+        """Make versions of several tables live in one step; as ``Store.release``."""
+        return await asyncio.to_thread(self.sync.release, versions, **how)
+
+    async def rollback(self, table: str, *, message: str | None = None) -> list[Moved]:
+        """Undo the last release of a table; as ``Store.rollback``."""
+        return await asyncio.to_thread(self.sync.rollback, table, message=message)
 
 
 class _Reads:
