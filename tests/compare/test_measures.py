@@ -1,5 +1,6 @@
 """Each measure against numpy, on components and on bits, with ids that came and went."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,9 @@ def test_overlap(lent: Connection, metric: str) -> None:
     assert 0.2 < found.mean < 0.9  # there is something to tell
     drawn = overlap(lent, old, new, K, sample=200, seed=4)
     assert len(drawn) == 200 and drawn.common == found.common
+    # Cochran, 1977, equation 2.20: nearly all of the error goes as nearly all ids are drawn.
+    spread = drawn.values.std(ddof=1) / math.sqrt(200) * math.sqrt(1 - 200 / found.common)
+    assert drawn.error == pytest.approx(spread)
     assert abs(drawn.mean - found.mean) < 4 * drawn.error < 0.1
     again = overlap(lent, old, new, K, sample=200, seed=4)
     np.testing.assert_array_equal(again.ids, drawn.ids)
@@ -136,3 +140,12 @@ def test_overlap_across_dims_and_without_neighbours(store: Store) -> None:
         assert overlap(connection, one, two, 1000, sample=None).k == 49
         with pytest.raises(InvalidQuery, match="items@3 have less than two ids"):
             overlap(connection, one, alone)
+        base[3] = 0
+        items.load(base, ids=[f"i{i}" for i in range(50)], zero="keep")
+        still = overlap(connection, one, resolve(connection, "items@4"), sample=None)
+        assert still.common == len(still) == 49 and still.mean == 1 and still.error == 0
+    assert (drift := store.compare("items@1", "items@4").drift) is not None
+    assert drift.count == 49 and drift.mean < 1e-6
+    store.create_table("numbers").load(base[4:], ids=range(46))
+    with pytest.raises(InvalidQuery, match="items@1 has text ids and numbers@1 bigint ids"):
+        store.compare("items@1", "numbers@1")
