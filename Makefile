@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench fuzz docs clean
+.PHONY: help demo test bench fuzz soak kills docs clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | sort
@@ -22,6 +22,12 @@ bench: $(VENV)/.bench  ## Measure against raw psycopg and the peers, and write d
 
 fuzz: $(VENV)/.test  ## Read 100,000 damaged files of every format
 	$(BIN)/python -m tests.fuzz
+
+soak: $(VENV)/.test  ## Ask, load and release at once for a minute, and check every answer
+	$(BIN)/python -m tests.soak
+
+kills: $(VENV)/.test  ## Kill clients and servers 200 times, and check what is left
+	$(BIN)/python -m tests.kills
 
 docs: $(VENV)/.test  ## Write docs/cli.md anew from --help
 	$(BIN)/python docs/generate.py
