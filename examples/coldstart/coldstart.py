@@ -56,7 +56,9 @@ def goodbooks(folder: Path) -> Data:
     ratings = pq.read_table(folder / "ratings.parquet", filters=[("rating", ">=", 4)])
     wanted = pq.read_table(folder / "to_read.parquet")
     pairs = pa.concat_tables([ratings.select(wanted.column_names), wanted])
-    pairs = pairs.group_by(["user_id", "book_id"]).aggregate([])
+    keys = ["user_id", "book_id"]
+    # In one order, from which all that is random is drawn.
+    pairs = pairs.group_by(keys).aggregate([]).sort_by([(each, "ascending") for each in keys])
     table = {
         "id": pa.array(range(len(books))),
         "title": books["title"],

@@ -63,7 +63,7 @@ def test_cli_page_is_current() -> None:
 
 
 # Those whose snippets need nothing but a store.
-RUN = ["compare", "evaluate", "export", "history", "indexes", "python", "recall", "releases"]
+RUN = ["coldstart", "compare", "evaluate", "export", "history", "indexes", "python", "recall", "releases"]
 
 
 @pytest.mark.parametrize("page", [f"{name}.md" for name in RUN])
