@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidQuery
 from ..types import IdType
+from .target import is_text
 
 _KINDS = "frame of pandas or polars, an Arrow table, or a mapping of names to arrays"
 
@@ -55,9 +56,12 @@ def ids(values: Any, id_type: IdType, of: str, name: Any) -> pa.Array:
         if pa.types.is_null(found.type):
             return found.cast(wanted)
         # Integers with gaps are floats in pandas and numpy: whole ones, or they are no ids.
-        return found.cast(pa.int64()) if pa.types.is_floating(found.type) else found
+        numbers = pa.types.is_integer(found.type) or pa.types.is_floating(found.type)
+        if numbers is (id_type is IdType.BIGINT) and (numbers or is_text(found.type)):
+            return found.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidQuery(f"column {name!r} does not hold ids of {of}: {error}") from error
+    raise InvalidQuery(f"column {name!r} holds {found.type}, and {of} has {id_type} ids")
 
 
 def times(values: Any, name: Any) -> NDArray[np.int64]:
@@ -75,7 +79,7 @@ def times(values: Any, name: Any) -> NDArray[np.int64]:
             found = found.cast(pa.timestamp("us", found.type.tz), safe=False)
         elif pa.types.is_date(found.type):
             found = found.cast(pa.timestamp("us"))
-        elif pa.types.is_string(found.type) or pa.types.is_large_string(found.type):
+        elif is_text(found.type):
             found = _parsed(found)
         else:
             raise InvalidQuery(

@@ -181,7 +181,7 @@ def check_ids(ids: object, target: Target) -> pa.Array:
             return pa.array([], wanted)
         if pa.types.is_dictionary(given.type):
             given = given.dictionary_decode()
-        same = pa.types.is_integer if wanted == pa.int64() else _is_text
+        same = pa.types.is_integer if wanted == pa.int64() else is_text
         if not same(given.type) or given.null_count:
             raise InvalidQuery(
                 f"{target.ref} has {target.id_type} ids: ask for {name} without null"
@@ -212,7 +212,8 @@ def _listed(ids: object) -> Any:
     return list(ids)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are of text."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )

@@ -77,22 +77,20 @@ class _Reader:
     cache_dir: str | PathLike[str] | None
 
     def read(self, row: VersionRow, ids: pa.Array) -> tuple[Vectors, _Numbers]:
-        """Return vectors, and where those of ``ids`` are; the last is what others get."""
-        target, io = Target.of_version(row), SyncIo(self.connection)
-        if self.replicas:
-            from ..replica import replicate
+        """Return vectors, and where those of ``ids`` are; the last row is NaN."""
+        if not self.replicas:
+            target = Target.of_version(row)
+            return complete(fetch(self.store.lender, SyncIo(self.connection), target, ids))
+        from ..replica import replicate
 
-            replica = replicate(self.store, row, self.cache_dir, index="none")
-            found = replica.lookup(ids, "nan")
-            vectors = np.concatenate([found.vectors, np.full((1, row.dim), np.nan, np.float32)])
-            places = np.where(found.found, np.arange(len(ids)), -1)
-        else:
-            vectors, places = complete(fetch(self.store.lender, io, target, ids))
-        if self.missing == "zero":
-            vectors[-1] = 0
-        elif self.missing == "mean" and (places < 0).any():
-            vectors[-1] = complete(filler(io, self.store.lender.engine, target, "mean", row.dim))
-        return vectors, places
+        found = replicate(self.store, row, self.cache_dir, index="none").lookup(ids, "nan")
+        vectors = np.concatenate([found.vectors, np.full((1, row.dim), np.nan, np.float32)])
+        return vectors, np.where(found.found, np.arange(len(ids)), -1)
+
+    def filler(self, row: VersionRow) -> Vectors:
+        """Return what an id gets that is not there."""
+        target, io = Target.of_version(row), SyncIo(self.connection)
+        return complete(filler(io, self.store.lender.engine, target, self.missing, row.dim))
 
 
 def features_as_of(
@@ -230,6 +228,8 @@ def _fill(
         if reader.missing == "raise" and not there.all():
             absent = np.unique(own[~there])
             raise Target.of_version(row).absent(side.ids.take(pa.array(absent)).to_pylist())
+        if not there.all():
+            vectors[-1] = reader.filler(row)
         mark[rows] = there
         for at in range(0, len(rows), _BLOCK):
             block = places[at : at + _BLOCK]

@@ -153,6 +153,9 @@ def test_what_is_missing(lived: Store) -> None:
     some = {name: values[:4] for name, values in frame.items()}
     mean = lived.features_as_of(some, tables, "ts", "mean")
     np.testing.assert_allclose(mean.vectors[1], clusters(50, 4, 1)[:48].mean(axis=0), atol=1e-5)
+    nobody = {name: values[1:2] for name, values in frame.items()}
+    null = lived.features_as_of(nobody, tables, "ts", "mean")
+    np.testing.assert_array_equal(null.vectors, mean.vectors[1:2])
     assert lived.features_as_of(
         {"item_id": [], "ts": pa.array([], pa.timestamp("us"))}, tables, "ts"
     ).vectors.shape == (0, 4)
@@ -228,6 +231,17 @@ def test_a_row_does_not_see_ids_that_joined_later(store: Store) -> None:
     np.testing.assert_array_equal(found.vectors[[0, 2, 3]], base[[3, 17, 17]])
     with pytest.raises(embstore.NotFound, match="no id 17"):
         store.features_as_of(frame, {"id": "items"}, "ts")
+
+
+def test_halves_and_bits(store: Store) -> None:
+    halves = store.create_table("halves")
+    halves.load(clusters(20, 4), ids=range(20), precision="float16", promote=True)
+    bits = np.random.default_rng(0).integers(0, 2, (20, 11))
+    store.create_table("leaves", metric="hamming").load(bits, ids=range(20), promote=True)
+    frame = {"a": [3, 17], "b": [4, 5], "ts": [day(36500)] * 2}
+    found = store.features_as_of(frame, {"a": "halves", "b": "leaves"}, "ts")
+    stored = clusters(20, 4).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(found.vectors, np.concatenate([stored[[3, 17]], bits[4:6]], 1))
 
 
 def test_a_join_holds_its_versions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
