@@ -33,7 +33,7 @@ def promote(
     if force and not message:
         raise InvalidQuery("a release is forced with a message that says why")
     if not given and not force:
-        # Most tables have no gates, and who has them is told so here: at one trip to the server.
+        # Most tables have no gates, and who has them is told so by the function itself.
         with suppress(GateFailed), store.writing() as connection:
             return releases.release(connection, refs, message=message)
     with store.writing() as connection:

@@ -74,15 +74,10 @@ def release(
     ------
     NotFound, InvalidName, InvalidQuery, GateFailed, SpaceMismatch, DatabaseFailed
     """
-    tables = [ref.partition("@")[0] for ref in refs]
-    # In a pipeline, whose statements make one trip: the locks are held no longer than they must.
-    with (
-        translated(f"releasing {' '.join(refs)}"),
-        connection.pipeline(),
-        connection.transaction(),
-    ):
-        moved = connection.execute(
-            "SELECT table_name, version, previous FROM embstore.release(%s, %s, %s, %s, %s)",
+    with translated(f"releasing {' '.join(refs)}"):
+        rows = connection.execute(
+            "SELECT table_name, version, previous, release"
+            " FROM embstore.release(%s, %s, %s, %s, %s)",
             (
                 list(refs),
                 message,
@@ -90,12 +85,11 @@ def release(
                 None if gates is None else Jsonb(list(gates)),
                 None if expected is None else Jsonb(dict(expected)),
             ),
-        )
-        # The row locks that are held let no other release of these tables come between.
-        newest = connection.execute(_LIST, {"tables": tables, "limit": 1})
-    moves = tuple(Moved(*row) for row in moved.fetchall())
-    if any(each.version != each.previous for each in moves):
-        return replace(_release(newest.fetchall()[0]), moves=moves)
+        ).fetchall()
+        moves, number = tuple(Moved(*row[:3]) for row in rows), rows[0][3]
+        if number is not None:
+            (done,) = _listed(connection, number=number)
+            return replace(done, moves=moves)
     return Release(
         None,
         "promote",
@@ -130,22 +124,30 @@ def releases(
     connection: Connection, table: str | None = None, limit: int | None = None
 ) -> list[Release]:
     """Return the releases, of one table or of all, the newest first."""
-    of = {"tables": None if table is None else [table], "limit": limit}
     with translated("listing releases"):
-        return [_release(row) for row in connection.execute(_LIST, of).fetchall()]
+        return _listed(connection, table=table, limit=limit)
 
 
-_LIST = (
-    "SELECT r.release, r.action, r.refs, r.undoes, r.forced, r.gates, r.message, r.moved_at,"
-    " r.moved_by, array_agg(h.table_name ORDER BY h.table_name),"
-    " array_agg(h.version ORDER BY h.table_name), array_agg(h.previous ORDER BY h.table_name)"
-    " FROM embstore.releases r JOIN embstore.alias_history h ON h.release = r.release"
-    " WHERE r.release IN (SELECT n.release FROM embstore.alias_history n"
-    "  WHERE n.release IS NOT NULL"
-    "  AND (%(tables)s::text[] IS NULL OR n.table_name = ANY (%(tables)s))"
-    "  GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s)"
-    " GROUP BY r.release ORDER BY r.release DESC"
-)
+def _listed(
+    connection: Connection,
+    *,
+    table: str | None = None,
+    number: int | None = None,
+    limit: int | None = None,
+) -> list[Release]:
+    rows = connection.execute(
+        "SELECT r.release, r.action, r.refs, r.undoes, r.forced, r.gates, r.message, r.moved_at,"
+        " r.moved_by, array_agg(h.table_name ORDER BY h.table_name),"
+        " array_agg(h.version ORDER BY h.table_name), array_agg(h.previous ORDER BY h.table_name)"
+        " FROM embstore.releases r JOIN embstore.alias_history h ON h.release = r.release"
+        " WHERE r.release IN (SELECT n.release FROM embstore.alias_history n"
+        "  WHERE n.release IS NOT NULL AND n.release = coalesce(%(number)s, n.release)"
+        "  AND n.table_name = coalesce(%(table)s, n.table_name)"
+        "  GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s)"
+        " GROUP BY r.release ORDER BY r.release DESC",
+        {"table": table, "number": number, "limit": limit},
+    ).fetchall()
+    return [_release(row) for row in rows]
 
 
 def _release(row: tuple[Any, ...]) -> Release:

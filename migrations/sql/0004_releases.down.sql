@@ -12,6 +12,8 @@ ALTER TABLE embstore.alias_history
 
 DROP TABLE embstore.releases;
 
+DROP TYPE embstore.released;
+
 ALTER TABLE embstore.versions
     DROP COLUMN space,
     DROP COLUMN appended

@@ -37,6 +37,10 @@ UPDATE embstore.alias_history SET release = move WHERE alias = 'live';
 
 SELECT setval(pg_get_serial_sequence('embstore.releases', 'release'), max(release)) FROM embstore.releases HAVING max(release) IS NOT NULL;
 
+CREATE TYPE embstore.released AS (table_name text, version integer, previous integer, release bigint);
+
+COMMENT ON TYPE embstore.released IS 'As moved, with the number of the release; NULL where all of it was live already';
+
 CREATE TABLE embstore.gates (
     table_name text NOT NULL REFERENCES embstore.tables (name),
     gate text NOT NULL,

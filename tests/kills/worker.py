@@ -19,7 +19,7 @@ from . import DIM, ROWS, TABLES
 
 
 def promote(store: Store, at: int) -> None:
-    store.promote(f"solo@{1 + at % 2}")
+    store.promote(f"solo@{3 - store['solo'].number}")
 
 
 def release(store: Store, at: int) -> None:
@@ -47,8 +47,9 @@ def gc(store: Store, at: int) -> None:
 
 def apart(store: Store, at: int) -> None:
     """What a release must not be: one table after the other."""
+    other = 3 - store["items"].number
     for table in TABLES:
-        store.promote(f"{table}@{1 + at % 2}", force=True, message="apart")
+        store.promote(f"{table}@{other}", force=True, message="apart")
 
 
 WORKS: dict[str, Callable[[Store, int], None]] = {

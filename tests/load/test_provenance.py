@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from tests.fix_data import clusters
 from tests.fix_store import Command
 
 
-def test_files_are_remembered(store: Store, tmp_path: Path) -> None:
+def test_files_are_remembered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", "tests"])
     table = store.create_table("items")
     paths = [tmp_path / f"part{i}.npz" for i in range(2)]
     for i, path in enumerate(paths):

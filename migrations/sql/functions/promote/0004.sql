@@ -14,7 +14,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'EM005', MESSAGE = format('%s is no alias name', coalesce(quote_literal($2), 'NULL')),
             HINT = 'a lower-case letter, then at most 47 lower-case letters, digits or underscores';
     ELSIF $2 = 'live' THEN
-        RETURN QUERY SELECT * FROM embstore.release(ARRAY[$1], $3);
+        RETURN QUERY SELECT r.table_name, r.version, r.previous FROM embstore.release(ARRAY[$1], $3) AS r;
         RETURN;
     END IF;
     -- Two promotes of one table take turns here, and a version cannot be dropped meanwhile.

@@ -1,6 +1,6 @@
 CREATE FUNCTION embstore.release(refs text[], message text DEFAULT NULL, forced boolean DEFAULT false,
     gates jsonb DEFAULT NULL, expected jsonb DEFAULT NULL)
-RETURNS SETOF embstore.moved
+RETURNS SETOF embstore.released
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -97,6 +97,6 @@ BEGIN
         SELECT c.table_name, 'live', c.version, (was ->> c.table_name)::integer, 'promote', moment, session_user, message, number
         FROM unnest(changed) AS c ORDER BY c.table_name;
     END IF;
-    RETURN QUERY SELECT e.table_name, e.version, (was ->> e.table_name)::integer FROM unnest(every) AS e ORDER BY 1;
+    RETURN QUERY SELECT e.table_name, e.version, (was ->> e.table_name)::integer, number FROM unnest(every) AS e ORDER BY 1;
 END
 $$
