@@ -49,6 +49,12 @@ def report(done: Appended, as_json: bool, dry_run: bool = False) -> None:
     show_default=True,
     help="How the vectors were made.",
 )
+@click.option(
+    "--rotate/--no-rotate",
+    default=None,
+    help="Of a version that was aligned: take the vectors through its rotation too, or they have"
+    " been.",
+)
 @options.source
 @options.bad_rows
 @options.message

@@ -384,6 +384,7 @@ class Version(Reads):
         *,
         origin: str = "given",
         message: str | None = None,
+        rotate: bool | None = None,
         ids: object = None,
         vectors: str | None = None,
         format: str | None = None,
@@ -413,6 +414,9 @@ class Version(Reads):
             How the vectors were made.
         message : str
             Why; kept in ``embstore.appends``.
+        rotate : bool
+            Only of a version that was aligned to another: True takes the vectors through the same
+            rotation, as those need that the trainer gave; False takes them as they are.
         ids, vectors, format, X, bias, biases, attributes, zero, progress, warn, ...
             As in ``Table.load``.
         on_bad : {"reject", "skip", "abort-after=N"}
@@ -457,6 +461,7 @@ class Version(Reads):
             source,
             choice(Origin, origin, "origin"),
             message,
+            rotate,
             options,
         )
         self._refresh()

@@ -24,8 +24,10 @@ from psycopg import sql
 
 from .. import catalog
 from ..catalog import VersionRow
+from ..compare.alignment import stored
+from ..compare.rotation import Array64
 from ..connection import Connection, Engine, translated
-from ..errors import DuplicateId, NotFound
+from ..errors import DuplicateId, InvalidQuery, NotFound
 from ..load import Options, rejects
 from ..load.plan import side_table
 from ..load.sources import opened, several
@@ -83,6 +85,7 @@ def append(
     source: object,
     origin: Origin,
     message: str | None,
+    rotate: bool | None,
     options: Options,
 ) -> Appended:
     """Let the rows of ``source`` join a version; see ``Version.append``."""
@@ -101,12 +104,15 @@ def append(
             first = next(parts)
             side = None if options.attributes is None else side_table(options, version.id_type)
             check(first, side, version)
+            rotation = _rotation(connection, version, rotate)
             version = add_columns(connection, engine, version)
             report = options.progress or (lambda _: None)
             with connection.transaction():
                 act_as_loader(connection, engine)
                 version, number, moment = _begin(connection, version)
-                sending = Appender(connection, engine, version, origin, moment, options.zero, side)
+                sending = Appender(
+                    connection, engine, version, origin, moment, options.zero, side, rotation
+                )
                 try:
                     total = first.rows if len(sources) == 1 else None
                     for part in chain([first], parts):
@@ -132,6 +138,26 @@ def append(
         moment if there else None,
         message,
     )
+
+
+def _rotation(connection: Connection, version: VersionRow, rotate: bool | None) -> Array64 | None:
+    """Return the rotation that the new vectors have to go through, as the others did.
+
+    Raises
+    ------
+    InvalidQuery
+        When nobody said whether they have been through it.
+    """
+    alignment = stored(connection, version)
+    if alignment is None and rotate:
+        raise InvalidQuery(f"{version.ref} was loaded through no rotation: leave rotate out")
+    if alignment is not None and rotate is None:
+        raise InvalidQuery(
+            f"{version.ref} was aligned to {alignment.to_table}@{alignment.to_version} by a"
+            " rotation: say rotate=True (--rotate) for vectors as the trainer gave them, or"
+            " rotate=False (--no-rotate) for vectors that have been through it"
+        )
+    return alignment.matrix if alignment is not None and rotate else None
 
 
 def _begin(connection: Connection, version: VersionRow) -> tuple[VersionRow, int, datetime]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from ..catalog import VersionRow
+from ..compare.rotation import Array64, rotate
 from ..connection import Connection, Engine
 from ..errors import BadInput, DimensionMismatch, DuplicateId, LoadFailed
 from ..load import writer
@@ -88,11 +89,12 @@ class Appender:
         moment: datetime,
         zero: Zero,
         side: SideTable | None,
+        rotation: Array64 | None,
     ) -> None:
         self._connection, self._engine, self._version = connection, engine, version
         self._relation = version_table(version.table_name, version.version)
         self._written = {ORIGIN.name: origin.value, APPENDED_AT.name: moment}
-        self._moment, self._zero, self._side = moment, zero, side
+        self._moment, self._zero, self._side, self._rotation = moment, zero, side, rotation
         self.checksum = Checksum(version.checksum or "0")
         self.rows = 0
 
@@ -113,9 +115,9 @@ class Appender:
             def checked(batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[Any], list[pa.Array]]:
                 ids = to_id_type(batch.column(ID), self._version.id_type)
                 embedding = batch.column(EMBEDDING)
-                vectors = (
-                    embedding.flatten().to_numpy().reshape(len(batch), embedding.type.list_size)
-                )
+                vectors = embedding.flatten().to_numpy().reshape(len(batch), opened.dim)
+                if self._rotation is not None:
+                    vectors = rotate(vectors, self._rotation)
                 stored = to_stored_vectors(
                     vectors, self._version.metric, self._version.precision, ids, self._zero
                 )

@@ -90,7 +90,14 @@ def coldstart(
         own = dataclasses.replace(options, ids=ID, vectors=EMBEDDING)
         store = version._store
         done = append(
-            store.connect_for_load, store.engine, version.ref, joining, made.origin, message, own
+            store.connect_for_load,
+            store.engine,
+            version.ref,
+            joining,
+            made.origin,
+            message,
+            False,  # they are made in the version's own axes
+            own,
         )
     else:
         done = Appended(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..compare.rotation import rotate
 from ..errors import BadInput, DimensionMismatch, InvalidQuery
 from ..types import Origin
 from .made import Made, column_of, empty
@@ -70,5 +71,7 @@ def transform(version: Version, new: pa.Table, *, model: Any, X: Any) -> Made:
                 f"{name}.transform gives {found.shape[1:]} values a row, and {version.ref} has"
                 f" {version.dim} dimensions"
             )
-        vectors[there] = found
+        # The model knows nothing of the axes that the version was brought to.
+        rotation = version.rotation()
+        vectors[there] = found if rotation is None else rotate(found, rotation)
     return Made(vectors, Origin.FOLD_IN)

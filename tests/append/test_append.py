@@ -271,3 +271,29 @@ def test_command(store: Store, cli: Command, tmp_path: Path) -> None:
     shown = json.loads(cli("show", "items", "--json").stdout)
     assert (shown["appended"], shown["rows"]) == (2, 52)
     assert [(each["rows"], each["message"]) for each in shown["appends"]] == [(2, "today")]
+
+
+def test_aligned(store: Store) -> None:
+    """What joins a version that was rotated is rotated too, or said to be."""
+    table = store.create_table("items")
+    table.load(BASE[:200], ids=range(200), promote=True)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    v = table.load(BASE[:200] @ turn, ids=range(200), align_to="live")
+    with pytest.raises(InvalidQuery, match=r"items@2 was aligned to items@1 by a rotation: say"):
+        v.append(NEW[:1] @ turn, ids=[300])
+    v.append(NEW[:2] @ turn, ids=[300, 301], rotate=True)
+    v.append(NEW[2:3], ids=[302], rotate=False)
+    np.testing.assert_allclose(v.lookup([300, 301, 302]).vectors, NEW[:3], atol=1e-5)
+    with pytest.raises(InvalidQuery, match="through no rotation"):
+        store["items@1"].append(NEW[:1], ids=[300], rotate=True)
+    done = v.coldstart(pa.table({"id": [400]}), "transform", model=_Turned(turn), X=NEW[5:6])
+    assert done.rows == 1
+    np.testing.assert_allclose(v.lookup([400]).vectors, NEW[5:6], atol=1e-5)
+
+
+class _Turned:
+    def __init__(self, turn: Any) -> None:
+        self._turn = turn
+
+    def transform(self, rows: Any) -> Any:
+        return rows @ self._turn
