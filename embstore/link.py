@@ -85,7 +85,12 @@ class Link:
     def open(self) -> Connection:
         """Open a connection of its own."""
         opened = connection.connect(self.address)
-        self._teach(opened)
+        try:
+            with connection.translated(f"connecting to {self.address}"):
+                self._teach(opened)
+        except BaseException:
+            opened.close()
+            raise
         return opened
 
     def lend(self) -> Loan:

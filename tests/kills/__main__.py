@@ -19,19 +19,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="three of four kill a client")
     parser.add_argument("--seed", type=int, default=0)
+    names = [each for each in WORKS if each != "apart"]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="WORK")
     given = parser.parse_args()
     rng = random.Random(given.seed)
     os.environ.pop("EMBSTORE_URL", None)
     folder = Path(tempfile.mkdtemp(prefix="embstore-kills-"))
     folder.chmod(0o711)
     home = folder / "home"
-    works = [each for each in WORKS if each != "apart"]
     try:
         with kills.own_server(home) as url:
             with embstore.connect(url) as store:
                 kills.fill(store)
-            for at, work in enumerate(works):
-                share = len(range(at, given.rounds, len(works)))
+            for at, work in enumerate(given.only):
+                share = len(range(at, given.rounds, len(given.only)))
                 servers = share // 4
                 done = kills.kill_clients(url, work, share - servers, rng)
                 done += kills.kill_servers(home, work, servers, rng)
