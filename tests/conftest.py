@@ -2,6 +2,10 @@
 
 import os
 
+# Two processes and a server share the cores: threads of BLAS would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 pytest_plugins = ["tests.fix_store", "tests.fix_data", "tests.fix_pooler"]

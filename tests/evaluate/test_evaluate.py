@@ -359,6 +359,7 @@ def test_tune_sets_the_search_of_a_ready_version(store: Store) -> None:
     assert lower.used is not None
     assert index.search["ef_search"] > (lower.used.value or 0)
     assert version.indexes[0].why.count("recall@10") == 1
+    version.create_index("hnsw", m=2, ef_construction=4)  # too thin to find all
     now = version.indexes
     with pytest.raises(embstore.InvalidQuery, match=r"items@1 does not reach .* stays as it is"):
         version.tune(1.0, "users")
