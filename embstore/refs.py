@@ -27,6 +27,11 @@ def check_name(name: str, what: str = "table") -> str:
     return name
 
 
+def is_reference(text: str) -> bool:
+    """Say whether a text can be a reference."""
+    return NAME.fullmatch(text.partition("@")[0]) is not None
+
+
 def split(ref: str) -> tuple[str, str | None]:
     """Take ``items@7`` apart into its table and what follows the ``@`` (None if nothing does).
 

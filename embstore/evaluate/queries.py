@@ -23,7 +23,7 @@ from ..io import SyncIo, complete
 from ..query.check import check_queries
 from ..query.lookup import vectors_of
 from ..query.target import Target, check_ids
-from ..refs import NAME
+from ..refs import is_reference
 from ..relations import version_table
 from ..spaces import check_together
 from ..types import Metric, Vectors
@@ -102,7 +102,7 @@ def given(
     DimensionMismatch, InvalidQuery, NotFound, BadInput
     """
     check_sample(sample, seed)
-    if isinstance(queries, str) and NAME.fullmatch(queries.partition("@")[0]):
+    if isinstance(queries, str) and is_reference(queries):
         row = catalog.resolve(connection, queries)
         if target.row is not None and row.ref == target.row.ref:
             return own(connection, engine, row, sample=sample, seed=seed)

@@ -16,7 +16,6 @@ from typing import Any
 from ..catalog import table
 from ..connection import Connection, translated
 from ..errors import InvalidQuery
-from ..refs import NAME
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -238,8 +237,3 @@ def of_release(
         own += [each for each in asked if each.table in {None, name}]
         found[name] = list({each.text: each for each in own}.values())
     return found
-
-
-def is_reference(text: str) -> bool:
-    """Say whether a text can be a reference."""
-    return NAME.fullmatch(text.partition("@")[0]) is not None

@@ -11,8 +11,9 @@ from psycopg import sql
 from ..catalog import VersionRow
 from ..connection import snapshot, translated
 from ..errors import EmbstoreError, InvalidQuery
+from ..refs import is_reference
 from ..relations import version_table
-from .gates import Gate, GateResult, is_reference
+from .gates import Gate, GateResult
 
 if TYPE_CHECKING:
     from ..store import Store
