@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench fuzz soak kills docs clean
+.PHONY: help demo test examples bench fuzz soak kills docs clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | sort
@@ -16,6 +16,9 @@ test: $(VENV)/.test  ## Check style and types, then run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
+
+examples: $(VENV)/.examples  ## Run every example of the gallery, and write docs/gallery.md
+	$(BIN)/python -m examples --write
 
 bench: $(VENV)/.bench  ## Measure against raw psycopg and the peers, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
@@ -45,6 +48,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 $(VENV)/.test: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.examples: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[examples]' 'torch==2.13.0'
+	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -1,0 +1,1 @@
+"""Every way the field uses embeddings, running: ``python -m examples.NAME [FOLDER]``."""

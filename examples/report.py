@@ -1,0 +1,114 @@
+"""What every example does: read the data, open the store, run, and print the table."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import embstore
+
+from .data import Data, read
+
+
+@dataclass
+class Report:
+    """What an example found.
+
+    Attributes
+    ----------
+    rows : sequence of mappings
+        The table, a row each, the baseline first; all have the same keys. None is an empty cell.
+    saved : str
+        What the store saved, in a sentence.
+    notes : list of str
+        What else it found, a line each.
+    draw : function of axes, optional
+        Draws the picture.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    saved: str
+    notes: list[str] = field(default_factory=list)
+    draw: Callable[[Any], None] | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{note}\n" for note in self.notes]
+        names = list(self.rows[0])
+        lines.append(f"| {' | '.join(names)} |")
+        lines.append(f"| {' | '.join('---' for _ in names)} |")
+        lines += [f"| {' | '.join(_shown(row[name]) for name in names)} |" for row in self.rows]
+        return "\n".join([*lines, "", self.saved])
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return (
+            f"{value:,.0f}"
+            if abs(value) >= 100
+            else f"{value:.3g}"
+            if value >= 1
+            else f"{value:.3f}"
+        )
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+Example = Callable[[embstore.Store, Data, int], Report]
+
+
+def main(about: str | None, run: Example) -> None:
+    """Run an example from the command line: ``python -m examples.NAME [FOLDER]``."""
+    parser = argparse.ArgumentParser(description=(about or "").split("\n")[0])
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="goodbooks-10k as Parquet; else data are made up"
+    )
+    parser.add_argument("--quick", action="store_true", help="few readers, in seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")
+    asked = parser.parse_args()
+    start = time.monotonic()
+    data = read(asked.folder, quick=asked.quick, seed=asked.seed)
+    with embstore.connect() as store:
+        report = run(store, data, asked.seed)
+    print(report)
+    users, items = data.shape
+    print(f"\n{data.name}: {users:,} readers, {items:,} books; {time.monotonic() - start:.0f} s")
+    if asked.picture and report.draw:
+        picture(asked.picture, report.draw)
+
+
+def picture(path: Path, draw: Callable[[Any], None]) -> None:
+    """Draw a figure into an SVG file."""
+    from benchmarks.pictures import figure
+
+    image, axes = figure(6, 3.5)
+    draw(axes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.savefig(path, bbox_inches="tight", metadata={"Date": None})
+
+
+def bars(rows: Sequence[Mapping[str, Any]], what: str) -> Callable[[Any], None]:
+    """Draw one column of the table as horizontal bars, the first row on top."""
+    names = [str(next(iter(row.values()))) for row in rows]
+
+    def draw(axes: Any) -> None:
+        shown = [row[what] for row in rows]
+        drawn = axes.barh(names, [each or 0 for each in shown])
+        axes.bar_label(drawn, [_shown(each) for each in shown], padding=3)
+        axes.margins(x=0.15)
+        axes.invert_yaxis()
+        axes.set_xlabel(what)
+
+    return draw
+
+
+def fresh(store: embstore.Store, name: str, **how: Any) -> embstore.Table:
+    """Return an empty table, made anew."""
+    if name in {each.name for each in store.tables()}:
+        store.drop_table(name, force=True)
+    return store.create_table(name, **how)
