@@ -19,7 +19,7 @@ from lightgbm import LGBMRanker
 
 import embstore
 
-from ..data import Array, Data, held_out
+from ..data import Array, Data, held_out, reader_means
 from ..hidden import Exam, hide
 from ..report import Report, bars, fresh, main
 
@@ -51,16 +51,6 @@ def load(store: embstore.Store, data: Data, model: Word2Vec, space: str) -> embs
     return store.table("airbnb_books").load(
         model, id_type="bigint", attributes=data.books.drop_columns("tags"), space=space
     )
-
-
-def centres(version: embstore.Version, users: Array, items: Array) -> dict[int, Array]:
-    """Return the mean direction of each reader's books, of those that the version knows."""
-    ids, at = np.unique(items, return_inverse=True)
-    found = version.lookup(ids, missing="zero").vectors
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
-    sums = np.add.reduceat(found[at], starts)
-    return {int(user): each for user, each in zip(users[starts], sums, strict=True) if each.any()}
 
 
 def searches(
@@ -142,14 +132,19 @@ def score(ranker: Any, features: Array) -> Array:
 
 
 def release(
-    store: embstore.Store, version: embstore.Version, liked: Any, skipped: Any
+    store: embstore.Store, data: Data, version: embstore.Version, liked: Any, skipped: Any
 ) -> dict[str, str]:
-    """Load the readers' centres beside the listings; all three go live together."""
+    """Load what each reader took to, and skipped, beside the listings; all go live together."""
     loaded = {"books": version}
+    books = version.lookup(np.arange(len(data.books)), missing="zero").vectors
     for name, (users, items) in (("liked", liked), ("skipped", skipped)):
-        vectors = centres(version, users, items)
-        table = store.table(f"airbnb_{name}")
-        loaded[name] = table.load(vectors, space=version.space, index="none")
+        loaded[name] = store.table(f"airbnb_{name}").load(
+            reader_means(books, users, items, data.shape),
+            ids="row-number",
+            zero="keep",
+            index="none",
+            space=version.space,
+        )
     store.release({each.table: each.number for each in loaded.values()})
     return {name: each.ref for name, each in loaded.items()}
 
@@ -229,17 +224,17 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
     ranker, seconds = None, 0.0
     for name, (way, how) in ways.items():
         version = load(store, data, model, f"airbnb-{seed}")
-        refs = release(store, version, (users[seen], items[seen]), skipped)
+        refs = release(store, data, version, (users[seen], items[seen]), skipped)
         ranker = ranker or fit(features(rounds["learn"], refs), seed)
         start = time.monotonic()
         version.coldstart(new, way, **how)
         seconds = time.monotonic() - start
-        row = exam.of(name, version, readers(store, refs, data))
+        row = exam.of(name, version, store[refs["liked"]].to_numpy()[1])
         measure(f"and similarities, new books {name}", ranker, refs, row)
     note = similar(version, data)
     version = load(store, data, late, f"airbnb-late-{seed}")
-    refs = release(store, version, (users[more], items[more]), skipped)
-    row = exam.of("trained", version, readers(store, refs, data))
+    refs = release(store, data, version, (users[more], items[more]), skipped)
+    row = exam.of("trained", version, store[refs["liked"]].to_numpy()[1])
     measure("and similarities, new books trained", ranker, refs, row)
     return Report(
         rows,
@@ -248,11 +243,6 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
         [f"{data.shape[0]:,} readers. {exam}", note],
         bars(rows, "new books: NDCG"),
     )
-
-
-def readers(store: embstore.Store, refs: dict[str, str], data: Data) -> Array:
-    """Return the centre of each reader's books, zero where there is none."""
-    return store[refs["liked"]].lookup(np.arange(data.shape[0]), missing="zero").vectors
 
 
 if __name__ == "__main__":
