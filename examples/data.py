@@ -206,7 +206,7 @@ def matrix(users: Array, items: Array, shape: tuple[int, int], values: Any = Non
     return csr_matrix((filled, (users, items)), shape)
 
 
-def co_read(
+def co_read_pairs(
     users: Array, items: Array, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Draw pairs of books of one reader: steps of a random walk on the graph of co-reading.

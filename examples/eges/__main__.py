@@ -20,7 +20,7 @@ from torch.nn import functional
 
 import embstore
 
-from ..data import Array, Data, co_read, reader_means
+from ..data import Array, Data, co_read_pairs, reader_means
 from ..hidden import Exam, hide
 from ..report import Report, bars, fresh, main
 
@@ -96,7 +96,7 @@ def train(
     often = torch.from_numpy(np.bincount(items, minlength=len(data.books)) ** 0.75)
     steps = int(np.clip(4 * len(users) // BATCH, 50, 800))
     for _ in range(steps):
-        books, near = (torch.from_numpy(each) for each in co_read(users, items, BATCH, rng))
+        books, near = (torch.from_numpy(each) for each in co_read_pairs(users, items, BATCH, rng))
         far = torch.multinomial(often, 128, replacement=True)
         optimizer.zero_grad()
         loss: Any = model.loss(books, near, far)
