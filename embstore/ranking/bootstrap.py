@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 Array = NDArray[np.float64]
 
@@ -35,30 +34,20 @@ def resampled(values: Array, resamples: int, seed: int) -> Array:
     -------
     array (columns, resamples)
     """
-    users, columns = values.shape
+    users = len(values)
     there = (~np.isnan(values)).astype(np.float64)
     filled = np.where(there > 0, values, 0)
-
-    def drawn(places: NDArray[np.int64], axis: int) -> Array:
-        times = np.stack([np.bincount(each, minlength=users) for each in places.reshape(-1, users)])
+    rng = np.random.default_rng(seed)
+    found = np.empty((values.shape[1], resamples))
+    for draw in range(resamples):
+        times = np.bincount(rng.integers(0, users, users), minlength=users).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            found = (times @ filled) / (times @ there)
-        return found.T.reshape(columns, *places.shape[:-1])
-
-    found = bootstrap(
-        (np.arange(users),),
-        drawn,
-        n_resamples=resamples,
-        batch=10,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    return np.asarray(found.bootstrap_distribution).reshape(columns, resamples)
+            found[:, draw] = (times @ filled) / (times @ there)
+    return found
 
 
 def interval(distribution: Array) -> tuple[float, float]:
     """Return the percentile interval of ``CONFIDENCE``."""
     outside = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(distribution, [outside, 100 - outside])
+    low, high = np.nanpercentile(distribution, [outside, 100 - outside])
     return float(low), float(high)

@@ -38,26 +38,27 @@ class Lists:
 _CELLS = 16 << 20
 # The lists of a block of users, given their ids.
 Lister = Callable[[pa.Array], Lists]
+# The vectors of a block of users (n, dim), and who has one (n,).
+Asking = Callable[[pa.Array], tuple[Vectors, NDArray[np.bool_]]]
 
 
 def of_version(
     items: Reads,
-    vectors: Callable[[pa.Array], Vectors],
+    asking: Asking,
     k: int,
     seen: Interactions | None,
     *,
     exact: bool,
 ) -> Lister:
-    """Return what recalls items by the users' vectors; who has none, all zeros, gets nothing."""
+    """Return what recalls items by the users' vectors; who has none gets nothing."""
 
     kind = pa.int64() if items.id_type == "bigint" else pa.string()
 
     def lists(users: pa.Array) -> Lists:
-        asked = vectors(users)
-        known = asked.any(axis=1)
+        vectors, known = asking(users)
         places = np.flatnonzero(known)
-        ids = users.filter(pa.array(known))
-        found = best(items, ids, asked[places], k, seen, exact=exact) if len(ids) else None
+        ids = users.take(pa.array(places))
+        found = best(items, ids, vectors[places], k, seen, exact=exact) if len(ids) else None
         if found is None:
             return _filled(users, k, np.array([], np.int64), pa.array([], kind))
         place, rank, item, _ = found
@@ -102,15 +103,20 @@ def of_popularity(k: int, seen: Interactions) -> Lister:
     return lists
 
 
-def of_users(users: Reads) -> Callable[[pa.Array], Vectors]:
-    """Return what looks the users' vectors up; zeros for who is not there."""
-    return lambda ids: users.lookup(ids, "zero").vectors
+def of_users(users: Reads) -> Asking:
+    """Return what looks the users' vectors up."""
+
+    def vectors(ids: pa.Array) -> tuple[Vectors, NDArray[np.bool_]]:
+        found = users.lookup(ids, "zero")
+        return found.vectors, found.found
+
+    return vectors
 
 
-def of_history(items: Reads, seen: Interactions) -> Callable[[pa.Array], Vectors]:
+def of_history(items: Reads, seen: Interactions) -> Asking:
     """Return what makes a user's vector: the mean of those of the items seen, as directions."""
 
-    def vectors(users: pa.Array) -> Vectors:
+    def vectors(users: pa.Array) -> tuple[Vectors, NDArray[np.bool_]]:
         known = seen.lists(users)
         lengths = seen.lengths(users)
         distinct = known.flatten().dictionary_encode()
@@ -126,7 +132,7 @@ def of_history(items: Reads, seen: Interactions) -> Callable[[pa.Array], Vectors
         holds = csr_array((there.astype(np.float64), (places, columns)), shape)
         counts = np.bincount(places, there, len(users))
         means: Vectors = ((holds @ rows) / np.maximum(counts, 1)[:, None]).astype(np.float32)
-        return means
+        return means, counts > 0
 
     return vectors
 
