@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import fix_process
 from tests.fix_data import clusters
 from tests.fix_store import Server
 
@@ -45,15 +46,9 @@ def run_page(page: Path, folder: Path, url: str) -> None:
         for line in re.findall(r"^\$ (.*)", text, re.M):
             program, *arguments = shlex.split(line)
             assert program == "embstore", line
-            done = subprocess.run(
-                [sys.executable, "-m", "embstore", *arguments],
-                cwd=folder, env=environment, capture_output=True, text=True, check=False,
-            )
+            done = fix_process.run(arguments, cwd=folder, env=environment)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True,
-        text=True, check=False,
-    )
+    done = fix_process.run([], script=script, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
 
 
