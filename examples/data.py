@@ -206,6 +206,51 @@ def matrix(users: Array, items: Array, shape: tuple[int, int], values: Any = Non
     return csr_matrix((filled, (users, items)), shape)
 
 
+def co_read(read: csr_matrix, k: int) -> tuple[Array, Array]:
+    """Find the k books that share the most readers with each book, by cosine.
+
+    Readers in common are divided by the root of both books' readers, so that what everybody has
+    read is not beside everything.
+
+    Parameters
+    ----------
+    read : sparse matrix (readers, books) of ones
+
+    Returns
+    -------
+    two arrays (books, k)
+        The books, best first, and the cosines: 0 where no reader is in common.
+    """
+    by_book = read.T.tocsr()
+    scale = (1 / np.sqrt(np.maximum(np.diff(by_book.indptr), 1))).astype(np.float32)
+    found, cosines = [], []
+    for start in range(0, len(scale), 1000):  # all pairs at once would be half a gigabyte
+        some = np.arange(start, min(start + 1000, len(scale)))
+        common = (by_book[some] @ read).toarray() * scale[some, None] * scale
+        common[np.arange(len(some)), some] = -1  # a book is not beside itself
+        best = np.argpartition(-common, k, axis=1)[:, :k]
+        own = np.take_along_axis(common, best, axis=1)
+        order = np.argsort(-own, axis=1, kind="stable")
+        found.append(np.take_along_axis(best, order, axis=1))
+        cosines.append(np.take_along_axis(own, order, axis=1))
+    return np.concatenate(found), np.concatenate(cosines)
+
+
+def same_series(near: Array, data: Data) -> float:
+    """Measure near books: the share of the books in a series that have one of it among theirs.
+
+    Parameters
+    ----------
+    near : array (books, k)
+        The k books nearest to book 0, 1, ...
+    data : Data
+        A book without a series, or alone in it, does not count.
+    """
+    _, number, size = np.unique(data.column("series"), return_inverse=True, return_counts=True)
+    asked = (np.array(data.column("series")) != "") & (size[number] > 1)
+    return float((number[near[asked]] == number[asked, None]).any(axis=1).mean())
+
+
 def pairs(users: Array, items: Array) -> pa.Table:
     """Return interactions as ``evaluate`` and ``recall`` read them."""
     return pa.table({"user_id": pa.array(users), "item_id": pa.array(items)})
