@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+import embstore
+
 Array = NDArray[Any]
 
 # Where goodbooks-10k is as Parquet: books, ratings, to_read and book_tags.
@@ -234,6 +236,22 @@ def co_read(read: csr_matrix, k: int) -> tuple[Array, Array]:
         found.append(np.take_along_axis(best, order, axis=1))
         cosines.append(np.take_along_axis(own, order, axis=1))
     return np.concatenate(found), np.concatenate(cosines)
+
+
+def all_similar(version: embstore.Version, books: int, k: int) -> tuple[Array, Array]:
+    """Ask a version for the k nearest of every book.
+
+    Returns
+    -------
+    near : array (books, k), int64
+        A book without a vector gets book 0, k times.
+    known : array (books,), bool
+        Which have one.
+    """
+    known = version.lookup(np.arange(books), missing="zero").found
+    near = np.zeros((books, k), np.int64)
+    near[known] = version.similar(np.flatnonzero(known), k=k).ids
+    return near, known
 
 
 def same_series(near: Array, data: Data) -> float:

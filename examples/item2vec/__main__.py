@@ -15,7 +15,7 @@ import numpy as np
 
 import embstore
 
-from ..data import Array, Data, co_read, matrix, same_series
+from ..data import Array, Data, all_similar, co_read, matrix, same_series
 from ..report import Report, bars, fresh, main
 
 K = 10
@@ -94,17 +94,6 @@ def as_gensim(model: Any, version: embstore.Version, asked: Array) -> float:
     return sum(map(len, both)) / found.size
 
 
-def all_similar(version: embstore.Version, books: int) -> tuple[Array, Array]:
-    """Return the K nearest of every book (books, K), and which books have a vector.
-
-    A book that nobody took to has none; it is given book 0, K times.
-    """
-    known = version.lookup(np.arange(books), missing="zero").found
-    near = np.zeros((books, K), np.int64)
-    near[known] = version.similar(np.flatnonzero(known), k=K).ids
-    return near, known
-
-
 def run(store: embstore.Store, data: Data, seed: int) -> Report:
     """Train once, load gensim's model, and ask."""
     start = time.perf_counter()
@@ -114,7 +103,7 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
     # gensim's words are texts; as bigint they are the books' ids again.
     version = books.load(model, id_type="bigint", attributes=data.books, promote=True)
 
-    near, known = all_similar(version, data.shape[1])
+    near, known = all_similar(version, data.shape[1], K)
     asked, answers = triples(data, 1000, seed)
     there = known[asked].all(axis=1) & known[answers]
     asked, answers = asked[there], answers[there]
