@@ -29,7 +29,7 @@ from ..data import Array, Data, co_read_pairs, matrix, numbered, reader_means
 from ..hidden import Exam, hide
 from ..report import Report, bars, fresh, main
 
-DIM, HIDE, WALKS, NEIGHBOURS, BATCH, MARGIN = 64, 500, 60, 8, 4096, 0.3
+DIM, HIDE, WALKS, NEIGHBOURS, BATCH, MARGIN = 64, 500, 60, 8, 4096, 0.8
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class PinSage(nn.Module):
         vectors = graph.features
         for layer in self.layers:
             vectors = layer(vectors, graph)
-        return functional.normalize(self.out(vectors), dim=1)
+        return functional.normalize(graph.features + self.out(vectors), dim=1)
 
 
 def train(graph: Graph, users: Array, items: Array, seed: int) -> PinSage:
@@ -119,9 +119,9 @@ def train(graph: Graph, users: Array, items: Array, seed: int) -> PinSage:
     model = PinSage()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     often = torch.from_numpy(np.bincount(items, minlength=len(graph.near)) ** 0.75)
-    for _ in range(int(np.clip(len(users) // 2000, 60, 200))):
+    for _ in range(int(np.clip(len(users) // 4000, 40, 100))):
         books, near = (torch.from_numpy(each) for each in co_read_pairs(users, items, BATCH, rng))
-        far = torch.multinomial(often, 64, replacement=True)
+        far = torch.multinomial(often, 128, replacement=True)
         vectors = model(graph)
         right = (vectors[books] * vectors[near]).sum(dim=1, keepdim=True)
         loss: Any = functional.relu(vectors[books] @ vectors[far].T - right + MARGIN).mean()
@@ -138,9 +138,10 @@ def vectors_of(model: PinSage, graph: Graph) -> Array:
 
 
 def content(data: Data, seed: int) -> Array:
-    """Return what is known of books as vectors of length 1: an SVD of tags, author and decade."""
-    columns = (data.column(name) for name in ("tags", "author", "decade"))
-    lists = [[*tags, f"by {by}", f"in {at}"] for tags, by, at in zip(*columns, strict=True)]
+    """Return what a publisher says of books as vectors of length 1; readers' tags come later."""
+    names = ("genre", "author", "decade", "language")
+    columns = [[f"{name} {value}" for value in data.column(name)] for name in names]
+    lists = [list(own) for own in zip(*columns, strict=True)]
     vocabulary, numbers = numbered(lists)
     rows = np.repeat(np.arange(len(lists)), (numbers > 0).sum(axis=1))
     counts = matrix(rows, numbers[numbers > 0], (len(lists), len(vocabulary) + 1))
