@@ -97,6 +97,13 @@ def test_biases_of_a_linear_layer_are_its_own() -> None:
     assert found.schema.names == ["id", "embedding", "1.bias"]
 
 
+def test_a_layer_called_read_makes_no_file() -> None:
+    model = nn.ModuleDict({"read": nn.Embedding(7, 3)})
+    _, keys, vectors = opened(model, ids="row-number")
+    assert keys == list(range(7))
+    np.testing.assert_array_equal(vectors, model["read"].weight.detach().numpy())
+
+
 def test_biases_of_a_module() -> None:
     for how in ({}, {"biases": "item_bias"}, {"biases": "item_bias.weight"}):
         _, _, vectors = opened(MODEL, vectors="item_embedding", ids=range(7), fold=True, **how)
