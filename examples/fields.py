@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.metrics import log_loss, roc_auc_score
+
+import embstore
 
 from .data import Array, Data
 
@@ -130,6 +132,25 @@ def fit(
     return moments
 
 
+def lines(trainings: Mapping[str, Sequence[Moment]]) -> Callable[[Any], None]:
+    """Draw the AUC of trainings over their epochs."""
+
+    def draw(axes: Any) -> None:
+        for name, moments in trainings.items():
+            style = "--" if name.endswith(("cold", "random")) else "-"
+            axes.plot(
+                [each.epoch for each in moments],
+                [each.auc for each in moments],
+                style,
+                label=name,
+            )
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("AUC")
+        axes.legend()
+
+    return draw
+
+
 def _moment(network: Any, held: Fields, epoch: float, seconds: float) -> Moment:
     import torch
 
@@ -139,3 +160,39 @@ def _moment(network: Any, held: Fields, epoch: float, seconds: float) -> Moment:
     network.train()
     auc = float(roc_auc_score(held.good, chance))
     return Moment(epoch, seconds, auc, float(log_loss(held.good, chance)))
+
+
+def factorization_machine(seen: Fields, rank: int, iterations: int, seed: int) -> Any:
+    """Return a factorization machine of myFM fitted to fields (a probit one, by Gibbs sampling)."""
+    from myfm import MyFMGibbsClassifier
+
+    machine = MyFMGibbsClassifier(rank=rank, random_seed=seed)
+    # Each field has its own variance: of readers there are more than of genres.
+    groups = list(seen.sizes.values())
+    return machine.fit(seen.one_hot(), seen.good, n_iter=iterations, group_shapes=groups)
+
+
+def load_machine(
+    store: embstore.Store,
+    stem: str,
+    machine: Any,
+    seen: Fields,
+    space: str,
+    metrics: dict[str, float] | None = None,
+) -> dict[str, embstore.Version]:
+    """Load a machine's vectors and biases, [v, w], a version of ``stem_FIELD`` for each field.
+
+    Its features are the columns of ``one_hot``; those of ids that have no rating are left out.
+    """
+    starts = np.cumsum([0, *seen.sizes.values()])
+    return {
+        name: store.table(f"{stem}_{name}").load(
+            machine,
+            ids={each: int(start) + row for each, row in ids.items()},
+            bias="fold",
+            space=space,
+            metrics=metrics,
+            index="none",  # they are looked up, never searched
+        )
+        for start, (name, ids) in zip(starts, seen.seen().items(), strict=False)
+    }

@@ -11,7 +11,7 @@ training starts from random vectors, the other from last week's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import embstore
 from embstore.torch import pretrained
 from examples.data import Data, held_out
-from examples.fields import Fields, Moment, fields, fit
+from examples.fields import Fields, Moment, fields, fit, lines
 from examples.report import Report, fresh, main
 
 NAMES = ("author", "series", "decade", "language", "genre")
@@ -241,25 +241,6 @@ def told(share: tuple[int, int]) -> str:
         f"{inside:,} of {all_of_them:,} parameters, {inside / all_of_them:.2%}, are in embedding"
         " layers"
     )
-
-
-def lines(curves: dict[str, list[Moment]]) -> Callable[[Any], None]:
-    """Draw the AUC over the epochs."""
-
-    def draw(axes: Any) -> None:
-        for name, moments in curves.items():
-            axes.plot(
-                [each.epoch for each in moments],
-                [each.auc for each in moments],
-                "--" if name.endswith("cold") else "-",
-                color="C0" if name.startswith("Deep") else "C1",
-                label=name,
-            )
-        axes.set_xlabel("epochs")
-        axes.set_ylabel("AUC")
-        axes.legend()
-
-    return draw
 
 
 if __name__ == "__main__":
