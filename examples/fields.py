@@ -78,6 +78,27 @@ def fields(data: Data, *names: str, crossed: Sequence[tuple[str, str]] = ()) -> 
     return Fields(vocabularies, np.stack(codes, axis=1), good)
 
 
+def numbers(data: Data, both: Fields, past: Array) -> dict[str, Array]:
+    """Return of each rating what a model without ids may know.
+
+    Returns
+    -------
+    dict of name to array (n,), float64
+        The book's year and popularity; of each field's value how many ratings it has in the past,
+        and the share of good ones; NaN where nothing is known.
+    """
+    found = {
+        "year": data.books["year"].to_numpy().astype(float)[data.items],
+        "popularity": np.log(data.column("popularity", 1))[data.items],
+    }
+    for (name, size), codes in zip(both.sizes.items(), both.codes.T, strict=True):
+        counts = np.bincount(codes[past], minlength=size).astype(float)
+        good = np.bincount(codes[past], both.good[past], minlength=size)
+        share = np.divide(good, counts, out=np.full(size, np.nan), where=counts > 0)
+        found |= {f"{name} count": counts[codes], f"{name} share": share[codes]}
+    return found
+
+
 @dataclass(frozen=True)
 class Moment:
     """How good a network is at one moment of its training.
