@@ -15,6 +15,7 @@ _LABEL = {
     "users": "users",
     "index": "index",
     "publish": "publishing",
+    "exact": "exact answers",
     "recall": "recall",
     "neighbours": "neighbours",
     "drift": "drift",

@@ -27,6 +27,7 @@ from .errors import (
     SpaceMismatch,
 )
 from .evaluate.result import Evaluation
+from .ranking.result import Ranking
 from .readers.query import Query
 from .release.pins import Pin
 from .release.releases import Release
@@ -65,6 +66,7 @@ __all__ = [
     "NotFound",
     "Pin",
     "Query",
+    "Ranking",
     "Release",
     "Replica",
     "ReplicaDamaged",

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from psycopg import sql
 
 from .atomic import written
 from .connection import translated
-from .errors import BadInput, DimensionMismatch, InvalidName, InvalidQuery
+from .errors import DimensionMismatch, InvalidName, InvalidQuery
+from .interactions import Interactions
 from .load.encode import HEADER, TRAILER, encode_columns
 from .query.shape import Cut
 from .query.stream import blocks, id_kind
-from .query.target import check_ids
-from .readers import read_attributes
+from .reads import Reads
 from .types import Attribute, Metric, Precision, Vectors
 
 if TYPE_CHECKING:
@@ -70,7 +69,10 @@ class Recommendations:
         Cut(job.k)  # says if it cannot be asked for
         self.users, self.items = users, items
         self._store, self._job = store, job
-        self._seen = None if job.exclude is None else _Seen(job.exclude, users, items)
+        self._seen = None
+        if job.exclude is not None:
+            read = Interactions.read
+            self._seen = read(job.exclude, "exclude", users._target(), items._target())
         self.schema = pa.schema(
             [
                 pa.field("user_id", id_kind(users.id_type), nullable=False),
@@ -177,36 +179,64 @@ class Recommendations:
 
     def _answer(self, replica: Replica, ids: pa.Array, vectors: Vectors) -> pa.RecordBatch:
         """Return the rows of some users."""
-        asked = np.arange(len(ids))
-        if self.items.metric in {Metric.COSINE, Metric.JACCARD}:
-            asked = np.flatnonzero(vectors.any(axis=1))
-        lengths = self._seen.lengths(ids) if self._seen else np.zeros(len(ids), np.int64)
-        # A search asks for as many as its most avid reader needs: so like goes with like.
-        sizes = np.ceil(np.log2(lengths[asked] + 1)).astype(int)
-        parts = []
-        for size in np.unique(sizes).tolist():
-            places = asked[sizes == size]
-            found = replica.nearest(
-                vectors[places],
-                self._job.k,
-                where=self._job.where,
-                exclude=self._seen.lists(ids.take(places)) if self._seen and size else None,
-                exact=not self._job.approximate,
-            )
-            there = np.arange(found.ids.shape[1]) < found.counts[:, None]
-            row, rank = np.nonzero(there)
-            parts.append((places[row], rank + 1, found.ids[there], found.scores[there]))
-        if not parts:
+        job = self._job
+        found = best(
+            replica, ids, vectors, job.k, self._seen, where=job.where, exact=not job.approximate
+        )
+        if found is None:
             return pa.RecordBatch.from_pylist([], self.schema)
-        place, rank, item, score = map(np.concatenate, zip(*parts, strict=True))
-        order = np.lexsort((rank, place))
+        place, rank, item, score = found
         arrays = [
-            ids.take(place[order]),
-            pa.array(rank[order], pa.int64()),
-            pa.array(item[order], self.schema.field("item_id").type),
-            pa.array(score[order]),
+            ids.take(place),
+            pa.array(rank, pa.int64()),
+            pa.array(item, self.schema.field("item_id").type),
+            pa.array(score),
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def best(
+    items: Reads,
+    ids: pa.Array,
+    vectors: Vectors,
+    k: int,
+    seen: Interactions | None,
+    *,
+    where: object = None,
+    exact: bool = True,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any], NDArray[np.float64]] | None:
+    """Return the k best items of some users, what they have seen left out.
+
+    Parameters
+    ----------
+    ids, vectors : arrays (n,), (n, dim)
+        Of the users. Who has no direction gets nothing under cosine.
+
+    Returns
+    -------
+    place, rank, item, score : arrays (rows,)
+        A row each: the user's place among ``ids``, and the rank from 1; in their order. None
+        where there are none.
+    """
+    asked = np.arange(len(ids))
+    if items._target().metric in {Metric.COSINE, Metric.JACCARD}:
+        asked = np.flatnonzero(vectors.any(axis=1))
+    lengths = seen.lengths(ids) if seen else np.zeros(len(ids), np.int64)
+    # A search asks for as many as its most avid reader needs: so like goes with like.
+    sizes = np.ceil(np.log2(lengths[asked] + 1)).astype(int)
+    parts = []
+    for size in np.unique(sizes).tolist():
+        places = asked[sizes == size]
+        without = seen.lists(ids.take(places)) if seen and size else None
+        found = items.nearest(vectors[places], k, where=where, exclude=without, exact=exact)
+        there = np.arange(found.ids.shape[1]) < found.counts[:, None]
+        row, rank = np.nonzero(there)
+        parts.append((places[row], rank + 1, found.ids[there], found.scores[there]))
+    if not parts:
+        return None
+    place, rank, item, score = map(np.concatenate, zip(*parts, strict=True))
+    order = np.lexsort((rank, place))
+    return place[order], rank[order], item[order], score[order]
 
 
 def _gathered(stream: Any, users: Version) -> Iterator[tuple[pa.Array, Vectors]]:
@@ -224,44 +254,3 @@ def _gathered(stream: Any, users: Version) -> Iterator[tuple[pa.Array, Vectors]]
             ids, vectors = [], []
     if ids:
         yield pa.concat_arrays(ids), np.concatenate(vectors)
-
-
-class _Seen:
-    """Pairs of user and item that are not to be recommended."""
-
-    def __init__(self, source: object, users: Version, items: Version) -> None:
-        table = read_attributes(source)
-        names = table.schema.names
-        if len(names) < 2:
-            raise BadInput("exclude has one column: it needs user_id and item_id")
-        # The first column is called id by now, whatever it was.
-        user = "user_id" if "user_id" in names else names[0]
-        item = "item_id" if "item_id" in names else names[user == names[0]]
-        asked = []
-        for name, version in ((user, users), (item, items)):
-            try:
-                asked.append(check_ids(table.column(name), version._target()))
-            except InvalidQuery as error:
-                raise BadInput(f"exclude: {error}", column=name) from error
-        self._users = asked[0].unique()
-        codes = pc.index_in(asked[0], value_set=self._users).to_numpy()
-        order = np.argsort(codes, kind="stable")
-        self._items = asked[1].take(order)
-        self._starts = np.searchsorted(codes[order], np.arange(len(self._users) + 1))
-
-    def _codes(self, ids: pa.Array) -> tuple[NDArray[Any], NDArray[Any]]:
-        codes = pc.index_in(ids, value_set=self._users).fill_null(-1).to_numpy()
-        starts = np.where(codes < 0, 0, self._starts[codes])
-        return starts, np.where(codes < 0, 0, self._starts[codes + 1] - starts)
-
-    def lengths(self, ids: pa.Array) -> NDArray[Any]:
-        """How many pairs each user has."""
-        return self._codes(ids)[1]
-
-    def lists(self, ids: pa.Array) -> pa.Array:
-        """Return the items of each user, as a list array."""
-        starts, lengths = self._codes(ids)
-        ends = np.cumsum(lengths)
-        taken = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
-        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-        return pa.ListArray.from_arrays(offsets, self._items.take(taken))

@@ -14,6 +14,8 @@ from .catalog import VersionRow
 from .connection import Connection
 from .errors import InvalidQuery, SpaceMismatch
 
+# What else there is, in a message.
+FORCED = ", or do it all the same with force=True (--force)"
 # What trackers call the identifier of a run among its parameters.
 _RUN_IDS = ("run_id", "mlflow.run_id", "mlflow_run_id")
 

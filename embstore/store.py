@@ -31,13 +31,14 @@ from .release.promote import promote as release_of
 from .release.releases import Release
 from .retention import Collected
 from .server import EmbeddedServer, join
-from .spaces import check_together
+from .spaces import FORCED, check_together
 from .table import Table, choice
 from .types import FeatureMatrix, HistoricalFeatures, IdType, Metric, Precision, Progress
 from .version import Version
 
 if TYPE_CHECKING:
     from .compare.result import Comparison
+    from .ranking.result import Ranking
 
 
 def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
@@ -83,9 +84,6 @@ def connect(url: str | None = None, *, read_url: str | None = None) -> Store:
             server.release()
         raise
     return Store(Link(address, engine), reads, server)
-
-
-_FORCED = ", or do it all the same with force=True (--force)"
 
 
 class Store:
@@ -473,10 +471,103 @@ class Store:
         asking, answers = self.at_once(users, items)
         if not force:
             with self.reading() as lent:
-                doubt = check_together(lent, asking._row, answers._row, _FORCED)
+                doubt = check_together(lent, asking._row, answers._row, FORCED)
             if doubt is not None:
                 warn(doubt)
         return Recommendations(self, asking, answers, how)
+
+    def evaluate(
+        self,
+        refs: str | Sequence[str],
+        interactions: object,
+        *,
+        users: str | Sequence[str] | None = None,
+        history: object = None,
+        k: int | Sequence[int] = 10,
+        exact: bool = True,
+        sample: int | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+        write: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> Ranking:
+        """Measure how well versions recommend, against interactions that were held out.
+
+        Every user of ``interactions`` is asked the k best items of each version, what is in
+        ``history`` left out. Pairs that are in both are not looked for. A user without a vector,
+        and an item without one, count as misses.
+
+        Parameters
+        ----------
+        refs : str or sequence of str
+            Versions of items: tables or references.
+        interactions : path, frame, Arrow table, Query, ...
+            Pairs that were held out from the training: the columns ``user_id`` and ``item_id``,
+            else the first two; a row is a hit to be found, whatever else it says.
+        users : str or sequence of str, optional
+            The users' vectors: a reference for each version of items, or one for all. Of a table,
+            the version that says the same ``space`` as the items, else what is live. By default a
+            user is the mean of the vectors (under cosine, of the directions) of the items in
+            their history.
+        history : path, frame, Arrow table, Query, ..., optional
+            Pairs that were known. It is what novelty and the popularity are counted from.
+        k : int or sequence of int
+        exact : bool
+            Compare every item, in process by a replica. False asks the version's own index, as
+            its users do.
+        sample : int or None
+            The most users to ask, at random.
+        resamples : int
+            How many draws of the users the intervals of 95 % rest on (the bootstrap's percentiles);
+            0 for no intervals.
+        seed : int
+            Of the sample and the draws.
+        write : bool
+            Keep the figures as ``ranking`` in the metrics of each version.
+        cache_dir : path
+            Where replicas are kept; by default in the user's cache.
+        force : bool
+            Do it though users and items are of different trainings.
+        progress : callable
+            Called with a ``Progress`` of phase ``users``: those asked, of all versions.
+        warn : callable
+            Called with a sentence when nothing says that users and items are of one training.
+
+        Returns
+        -------
+        Ranking
+            ``results``, one for each version, with ``measures`` such as ``hit_rate@10``,
+            ``recall@10``, ``ndcg@10``, ``mrr@10``, ``coverage@10``, ``novelty@10``: the value, its
+            interval, and the difference to the first version with the interval of that;
+            ``popularity`` is the same of the items that most have taken to.
+
+        Raises
+        ------
+        SpaceMismatch, DimensionMismatch, InvalidQuery, NotFound, BadInput
+        DatabaseFailed
+            Also, before any work, when this user may not write and ``write`` asks for it.
+        """
+        from .ranking.run import Request, evaluate
+
+        request = Request(
+            interactions,
+            history,
+            users,
+            k,
+            exact,
+            sample,
+            resamples,
+            seed,
+            write,
+            cache_dir,
+            force,
+            progress,
+            warn,
+        )
+        return evaluate(self, [refs] if isinstance(refs, str) else refs, request)
 
     def at_once(self, *refs: str) -> list[Version]:
         """Return the versions that references name at one moment, whatever is promoted then.

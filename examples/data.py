@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+import embstore
+
 Array = NDArray[Any]
 
 # Where goodbooks-10k is as Parquet: books, ratings, to_read and book_tags.
@@ -204,6 +206,92 @@ def matrix(users: Array, items: Array, shape: tuple[int, int], values: Any = Non
     """Return the readers x books matrix of ones, or of ``values``."""
     filled = np.ones(len(users), np.float32) if values is None else values
     return csr_matrix((filled, (users, items)), shape)
+
+
+def co_read_pairs(
+    users: Array, items: Array, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draw pairs of books of one reader: steps of a random walk on the graph of co-reading.
+
+    Interactions are sorted by reader, as ``liked`` gives them.
+
+    Returns
+    -------
+    array (count,), array (count,)
+    """
+    counts = np.bincount(users)
+    starts = np.cumsum(counts) - counts
+    at = rng.integers(0, len(users), count)
+    of = users[at]
+    return items[at], items[starts[of] + (rng.random(count) * counts[of]).astype(np.int64)]
+
+
+def reader_means(vectors: Array, users: Array, items: Array, shape: tuple[int, int]) -> Array:
+    """Return to each reader the mean direction of their books (readers, dim); zero without any."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    sums = matrix(users, items, shape) @ (vectors / np.maximum(norms, 1e-12))
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
+
+
+def co_read(read: csr_matrix, k: int) -> tuple[Array, Array]:
+    """Find the k books that share the most readers with each book, by cosine.
+
+    Readers in common are divided by the root of both books' readers, so that what everybody has
+    read is not beside everything.
+
+    Parameters
+    ----------
+    read : sparse matrix (readers, books) of ones
+
+    Returns
+    -------
+    two arrays (books, k)
+        The books, best first, and the cosines: 0 where no reader is in common.
+    """
+    by_book = read.T.tocsr()
+    scale = (1 / np.sqrt(np.maximum(np.diff(by_book.indptr), 1))).astype(np.float32)
+    found, cosines = [], []
+    for start in range(0, len(scale), 1000):  # all pairs at once would be half a gigabyte
+        some = np.arange(start, min(start + 1000, len(scale)))
+        common = (by_book[some] @ read).toarray() * scale[some, None] * scale
+        common[np.arange(len(some)), some] = -1  # a book is not beside itself
+        best = np.argpartition(-common, k, axis=1)[:, :k]
+        own = np.take_along_axis(common, best, axis=1)
+        order = np.argsort(-own, axis=1, kind="stable")
+        found.append(np.take_along_axis(best, order, axis=1))
+        cosines.append(np.take_along_axis(own, order, axis=1))
+    return np.concatenate(found), np.concatenate(cosines)
+
+
+def all_similar(version: embstore.Version, books: int, k: int) -> tuple[Array, Array]:
+    """Ask a version for the k nearest of every book.
+
+    Returns
+    -------
+    near : array (books, k), int64
+        A book without a vector gets book 0, k times.
+    known : array (books,), bool
+        Which have one.
+    """
+    known = version.lookup(np.arange(books), missing="zero").found
+    near = np.zeros((books, k), np.int64)
+    near[known] = version.similar(np.flatnonzero(known), k=k).ids
+    return near, known
+
+
+def same_series(near: Array, data: Data) -> float:
+    """Measure near books: the share of the books in a series that have one of it among theirs.
+
+    Parameters
+    ----------
+    near : array (books, k)
+        The k books nearest to book 0, 1, ...
+    data : Data
+        A book without a series, or alone in it, does not count.
+    """
+    _, number, size = np.unique(data.column("series"), return_inverse=True, return_counts=True)
+    asked = (np.array(data.column("series")) != "") & (size[number] > 1)
+    return float((number[near[asked]] == number[asked, None]).any(axis=1).mean())
 
 
 def pairs(users: Array, items: Array) -> pa.Table:

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from psycopg import sql
 
 import embstore
 from embstore import connection, schema, server
+from tests import fix_process
 
 _numbers = itertools.count(1)
 
@@ -163,13 +163,7 @@ def cli(pg: Server, database: str) -> Command:
     def run(
         *arguments: object, url: str | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "embstore", *map(str, arguments)],
-            env=os.environ | {"EMBSTORE_URL": url or pg.url(database)} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        env = os.environ | {"EMBSTORE_URL": url or pg.url(database)}
+        return fix_process.run([*map(str, arguments)], env={**env, **environment})
 
     return run

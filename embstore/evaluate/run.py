@@ -48,7 +48,7 @@ def run(
     found = evaluate(store.lender, row, asked, truth, k, values, report)
     if write:
         with store.writing() as connection:
-            record(connection, store.engine, row, found)
+            record(connection, store.engine, row, METRIC, found.as_json())
     return found
 
 
@@ -109,7 +109,7 @@ def _measurable(store: Store, ref: str, *, write: bool) -> VersionRow:
     with store.writing() as connection:
         row = catalog.resolve(connection, ref)
         if write:
-            _check_writable(connection, row)
+            check_writable(connection, row)
     with store.reading() as connection:
         if lost := missing(connection, row)[:1]:
             raise InvalidQuery(
@@ -132,7 +132,7 @@ def _queries(
     return given(connection, engine, queries, Target.of_version(row), sample=sample, seed=seed)
 
 
-def _check_writable(connection: Connection, row: VersionRow) -> None:
+def check_writable(connection: Connection, row: VersionRow) -> None:
     """Refuse before the work what would fail after it.
 
     Raises
@@ -151,12 +151,14 @@ def _check_writable(connection: Connection, row: VersionRow) -> None:
         )
 
 
-def record(connection: Connection, engine: Engine, row: VersionRow, found: Evaluation) -> None:
+def record(
+    connection: Connection, engine: Engine, row: VersionRow, key: str, found: object
+) -> None:
     """Write what was found into the version's metrics; the others stay."""
     with translated(f"writing the metrics of {row.ref}"), connection.transaction():
         act_as_loader(connection, engine)
         connection.execute(
             "UPDATE embstore.versions SET metrics = metrics || %s"
             " WHERE table_name = %s AND version = %s",
-            (Jsonb({METRIC: found.as_json()}), row.table_name, row.version),
+            (Jsonb({key: found}), row.table_name, row.version),
         )

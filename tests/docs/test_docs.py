@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import fix_process
 from tests.fix_data import clusters
 from tests.fix_store import Server
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
@@ -45,15 +46,9 @@ def run_page(page: Path, folder: Path, url: str) -> None:
         for line in re.findall(r"^\$ (.*)", text, re.M):
             program, *arguments = shlex.split(line)
             assert program == "embstore", line
-            done = subprocess.run(
-                [sys.executable, "-m", "embstore", *arguments],
-                cwd=folder, env=environment, capture_output=True, text=True, check=False,
-            )
+            done = fix_process.run(arguments, cwd=folder, env=environment)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True,
-        text=True, check=False,
-    )
+    done = fix_process.run([], script=script, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -116,7 +111,7 @@ def test_sql_page_runs(pg: Server, database: str) -> None:
             connection.execute("DROP ROLE analyst")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

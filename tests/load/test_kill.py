@@ -15,9 +15,9 @@ from tests.fix_store import Server
 
 LOADER = """
 import sys, numpy as np, pyarrow as pa, time, embstore
-vectors = np.random.default_rng(0).standard_normal((20000, 32), dtype="f4")
+vectors = np.random.default_rng(0).standard_normal((12000, 32), dtype="f4")
 flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 32)
-table = pa.table({"id": range(20000), "embedding": flat})
+table = pa.table({"id": range(12000), "embedding": flat})
 slow = sys.argv[2] == "slow"
 def batches():
     for batch in table.to_batches(max_chunksize=1000):
@@ -116,7 +116,7 @@ def test_kill_at_random_moments(store: Store) -> None:
         killed += versions == ready
         ready = versions
         live = table.live
-        assert live.rows in {100, 20_000}
+        assert live.rows in {100, 12_000}
         with store.connection() as connection:
             assert connection.execute("SELECT count(*) FROM emb.items").fetchone() == (live.rows,)
     assert killed > 0

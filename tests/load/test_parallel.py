@@ -25,14 +25,14 @@ from tests.load.test_kill import left, wait_until_alone
 
 
 def test_same_as_over_one(store: Store) -> None:
-    base = clusters(30_000, 16)
-    base[7], base[29_999] = base[0], 5
+    base = clusters(12_000, 16)
+    base[7], base[11_999] = base[0], 5
     table = store.create_table("items")
-    one = table.load(base, ids=range(30_000))
-    three = table.load(base, ids=range(30_000), connections=3, promote=True)
+    one = table.load(base, ids=range(12_000))
+    three = table.load(base, ids=range(12_000), connections=3, promote=True)
     assert three.checksum == one.checksum
     assert three.source["connections"] == 3
-    np.testing.assert_array_equal(three.lookup(range(30_000)).vectors, base)
+    np.testing.assert_array_equal(three.lookup(range(12_000)).vectors, base)
     assert three.nearest(base[:20], 1).ids.ravel().tolist()[1:7] == [1, 2, 3, 4, 5, 6]
     assert left(store) == (0, 2, 2)
     with store.connection() as connection:

@@ -1,0 +1,1 @@
+"""A model that goes on working on the next training's vectors."""

@@ -1,0 +1,1 @@
+"""New books without a training, measured."""

@@ -1,0 +1,1 @@
+"""Random walks over books that share readers: DeepWalk and node2vec."""

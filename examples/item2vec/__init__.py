@@ -1,0 +1,1 @@
+"""Books as words: gensim's skip-gram, similar books and analogies."""

@@ -1,0 +1,18 @@
+"""What is known of a book says more than nothing, and so do its first readers."""
+
+from embstore import Store
+from examples.coldstart.__main__ import run
+from examples.data import generated
+
+
+def test_quality(store: Store) -> None:
+    rows = {row["vectors"].split(":")[0]: row for row in run(store, generated(600, 1000), 0).rows}
+    series, readers = (
+        {way: row[name] for way, row in rows.items()}
+        for name in ("same series@10", "held-out reader@10")
+    )
+    for way in ("mean_of_neighbours", "side_information", "a function"):
+        assert series[way] > 0.4 > 0.25 > series["random"]
+        assert readers[way] > 2 * readers["random"]
+    for way in ("transform of 5 interactions", "fold_in of 5 interactions"):
+        assert readers[way] > 1.5 * readers["random"]
