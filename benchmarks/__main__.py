@@ -15,7 +15,20 @@ from pathlib import Path
 
 import embstore
 
-from . import asof, batch, clients, compare, export, feast, growth, load, recall, release, wire
+from . import (
+    asof,
+    batch,
+    clients,
+    compare,
+    export,
+    feast,
+    growth,
+    load,
+    ranking,
+    recall,
+    release,
+    wire,
+)
 from .bench import Bench
 from .measure import Report, machine, timed
 
@@ -45,6 +58,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "asof": asof.run,
     "export": export.run,
     "compare": compare.run,
+    "ranking": ranking.run,
     "growth": growth.run,
     "many": wire.run_many,
     "load": _load,

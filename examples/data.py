@@ -208,6 +208,31 @@ def matrix(users: Array, items: Array, shape: tuple[int, int], values: Any = Non
     return csr_matrix((filled, (users, items)), shape)
 
 
+def co_read_pairs(
+    users: Array, items: Array, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draw pairs of books of one reader: steps of a random walk on the graph of co-reading.
+
+    Interactions are sorted by reader, as ``liked`` gives them.
+
+    Returns
+    -------
+    array (count,), array (count,)
+    """
+    counts = np.bincount(users)
+    starts = np.cumsum(counts) - counts
+    at = rng.integers(0, len(users), count)
+    of = users[at]
+    return items[at], items[starts[of] + (rng.random(count) * counts[of]).astype(np.int64)]
+
+
+def reader_means(vectors: Array, users: Array, items: Array, shape: tuple[int, int]) -> Array:
+    """Return to each reader the mean direction of their books (readers, dim); zero without any."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    sums = matrix(users, items, shape) @ (vectors / np.maximum(norms, 1e-12))
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
+
+
 def co_read(read: csr_matrix, k: int) -> tuple[Array, Array]:
     """Find the k books that share the most readers with each book, by cosine.
 

@@ -115,9 +115,10 @@ def evaluate(store: Store, refs: Sequence[str], request: Request) -> Ranking:
         lister = lists.of_version(asking, vectors, ks[-1], seen, exact=request.exact)
         run(version.ref, users[i].ref if users else None, version.rows, lister)
     found = _summary(measured, ks, request)
+    first = seen is not None  # of the results, the popularity is
     ranking = Ranking(
-        tuple(each for each in found if each.ref != POPULARITY),
-        next((each for each in found if each.ref == POPULARITY), None),
+        tuple(found[first:]),
+        found[0] if first else None,
         _name(request.interactions),
         None if request.history is None else _name(request.history),
         len(asked),
@@ -174,11 +175,12 @@ def _versions(
                 f"{user.ref} has {user.dim} dimensions and {item.ref} {item.dim}: they must be"
                 " of one training (with biases folded on one side, load the other with biases 1)"
             )
-    with store.writing() as lent:
-        if request.write:
+    if request.write:
+        with store.writing() as lent:
             for each in items:
                 check_writable(lent, each._row)
-        if not request.force:
+    if not request.force:
+        with store.reading() as lent:
             for item, user in zip(items, users, strict=bool(users)):
                 doubt = check_together(lent, user._row, item._row, FORCED)
                 if doubt is not None:
@@ -251,7 +253,7 @@ def _summary(measured: list[_Measured], ks: Sequence[int], request: Request) -> 
     mean, drawn = means(table), None
     if request.resamples:
         drawn = resampled(table, request.resamples, request.seed)
-    base = next(i for i, each in enumerate(measured) if each.name != POPULARITY)
+    base = int(measured[0].name == POPULARITY)
     found = []
     for i, each in enumerate(measured):
         own = {}

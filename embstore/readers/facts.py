@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -48,8 +49,14 @@ def class_name(value: object) -> str:
 def library(module: str) -> dict[str, object]:
     """Return the library a module belongs to and its version: ``{"library": "gensim 4.4.0"}``."""
     top = module.split(".")[0]
-    names = metadata.packages_distributions().get(top, [top])
+    name = _packages().get(top, [top])[0]
     try:
-        return {"library": f"{names[0]} {metadata.version(names[0])}"}
+        return {"library": f"{name} {metadata.version(name)}"}
     except metadata.PackageNotFoundError:
         return {}
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """Read which package each module is of: half a second where many are installed."""
+    return metadata.packages_distributions()

@@ -1,0 +1,1 @@
+"""Search ranking with listing embeddings, new listings among them."""

@@ -1,0 +1,1 @@
+"""Item vectors with side information, and new books by side information alone."""
