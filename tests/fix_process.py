@@ -56,7 +56,7 @@ def run(
             args=(
                 list(arguments),
                 None if script is None else code,
-                dict(env),
+                {name: os.fspath(value) for name, value in env.items()},
                 os.fspath(cwd or Path.cwd()),
                 out,
                 err,

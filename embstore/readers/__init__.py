@@ -27,7 +27,7 @@ from .layout import check_id_type, listed
 from .objects.plain import open_object, to_table
 from .objects.trees import leaf_bits
 from .query import Query, open_query, read_query
-from .registry import Format, Model, format_of, formats, models
+from .registry import Format, Model, format_of, formats, model_of, models
 from .sieve import Sieve
 from .source import File, is_file, reading
 
@@ -75,7 +75,7 @@ trained model
         opened = _opened(source, wanted, format, held)
         if wanted.bits:
             once = isinstance(source, pa.RecordBatchReader) or (
-                is_file(source) and not isinstance(source, str | os.PathLike)
+                _is_file(source) and not isinstance(source, str | os.PathLike)
             )
             opened = as_bits(opened, None if once else partial(_again, source, wanted, format))
         yield opened
@@ -95,11 +95,16 @@ def _opened(source: object, wanted: Wanted, format: str | None, held: ExitStack)
         opened = open_query(source, wanted, held)
     elif isinstance(source, Part):
         opened = source.of(_file(source.place, wanted, format, held))
-    elif is_file(source):
+    elif _is_file(source):
         opened = _file(source, wanted, format, held)
     else:
         opened = open_object(source, wanted)
     return _finished(opened, wanted)
+
+
+def _is_file(source: object) -> bool:
+    """Tell a file from a model that has something called ``read``, such as a layer."""
+    return is_file(source) and model_of(source) is None
 
 
 def _file(source: object, wanted: Wanted, format: str | None, held: ExitStack) -> Opened:

@@ -191,7 +191,8 @@ def open_parameters(
 
     The vectors are what ``vectors=`` names, the default, or the only matrix; ids and attributes
     are the arrays of as many rows with the likest names, as in a .npz file. A matrix of one column
-    beside wider ones is an array of biases. What has been chosen is ``provenance["vectors"]``.
+    beside wider ones is an array of biases; a linear layer's own bias is the attribute ``bias``.
+    What has been chosen is ``provenance["vectors"]``.
 
     Raises
     ------
@@ -219,6 +220,10 @@ def open_parameters(
         called = found_name(kinds, wanted.biases)
         if called in kinds and kinds[called].shape == matrix.shape[:1]:
             beside[wanted.biases] = called
+    # A linear layer has one for each row of its weight, by the same name.
+    own = f"{chosen.vectors.removesuffix('.weight')}.bias"
+    if not wanted.biases and own in kinds and kinds[own].shape == matrix.shape[:1]:
+        beside.setdefault("bias", own)
     extra = {each: value_array(arrays[called].whole()) for each, called in beside.items()}
     return open_blocks(
         name,

@@ -281,3 +281,12 @@ def test_a_model_becomes_a_version(store: Store) -> None:
     assert version.params["n_components"] == 3
     assert version.params["whose"] == "mine"
     assert version.metrics["explained_variance_ratio"] > 0
+
+
+def test_installed_packages_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes longer than a small load."""
+    model = PCA(2).fit(clusters(50, 8))
+    first = opened(model, ids="row-number", data=clusters(50, 8))[0].params["library"]
+    monkeypatch.delattr("importlib.metadata.packages_distributions")
+    assert opened(model, ids="row-number", data=clusters(50, 8))[0].params["library"] == first
+    assert str(first).startswith("scikit-learn ")

@@ -86,6 +86,24 @@ def test_module_by_name(name: str) -> None:
         assert (found.params["padding_idx"], found.params["embedding_dim"]) == (0, 3)
 
 
+def test_biases_of_a_linear_layer_are_its_own() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 7))
+    weight, bias = (each.detach().numpy() for each in model[1].parameters())
+    for source in (model, model.state_dict()):
+        found, _, vectors = opened(source, vectors="1", ids="row-number", fold=True)
+        np.testing.assert_array_equal(vectors, np.column_stack([weight, bias]))
+        assert found.schema.names == ["id", "embedding", "bias"]
+    found = opened(model, vectors="1", ids="row-number", fold=True, biases="1.bias")[0]
+    assert found.schema.names == ["id", "embedding", "1.bias"]
+
+
+def test_a_layer_called_read_makes_no_file() -> None:
+    model = nn.ModuleDict({"read": nn.Embedding(7, 3)})
+    _, keys, vectors = opened(model, ids="row-number")
+    assert keys == list(range(7))
+    np.testing.assert_array_equal(vectors, model["read"].weight.detach().numpy())
+
+
 def test_biases_of_a_module() -> None:
     for how in ({}, {"biases": "item_bias"}, {"biases": "item_bias.weight"}):
         _, _, vectors = opened(MODEL, vectors="item_embedding", ids=range(7), fold=True, **how)

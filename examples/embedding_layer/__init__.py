@@ -1,0 +1,1 @@
+"""The embedding layer of Deep Crossing and Wide & Deep, and how it outlives a training."""

@@ -1,0 +1,1 @@
+"""Vectors of a factorization machine as features of classifiers, in a pipeline."""

@@ -1,0 +1,1 @@
+"""FNN: a network whose embedding layer begins with the vectors of a factorization machine."""

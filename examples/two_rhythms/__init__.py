@@ -1,0 +1,1 @@
+"""Embeddings trained by the week under a model that learns by the hour."""

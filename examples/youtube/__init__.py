@@ -1,0 +1,1 @@
+"""YouTube's recall: a softmax network, its output weights and its last hidden layer."""

@@ -1,0 +1,15 @@
+"""FM vectors as features help, and a fitted pipeline stays on the version of its fit."""
+
+import embstore
+from examples.data import generated
+from examples.fm_features.__main__ import run
+
+
+def test_vectors_help_and_a_pipeline_stays_on_its_version(store: embstore.Store) -> None:
+    report = run(store, generated(300, 1000), seed=0)
+    without, fitted, later, followed, again = (row["boosted trees"] for row in report.rows)
+    assert fitted > without + 0.015
+    assert later == fitted > followed + 0.02
+    assert again > without + 0.015
+    assert store["fm_features_reader"].number == 2
+    assert {pin.version for pin in store.pins("fm_features_reader")} == {1}
