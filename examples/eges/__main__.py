@@ -86,6 +86,7 @@ def train(
 ) -> Eges:
     """Train on interactions, for about four epochs of them."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # with two, each would wait for the other more than it works
     rng = np.random.default_rng(seed)
     model = Eges(len(data.books), sides, weighted=weighted)
     optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], 0.02)

@@ -174,15 +174,15 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
             cache_dir=folder,
         )
     asking = time.perf_counter() - start
-    best = max(zip(found.results, versions, strict=True), key=lambda each: hit(each[0]))[1]
-    best.promote()
+    best = max(range(len(versions)), key=lambda of: hit(found.results[of]))
+    versions[best].promote(message="the best hit rate")
     rows = [row("popularity", found.popularity, None, None)]
     measured = zip(MODELS, found.results, versions, built, strict=True)
     rows += [row(name, result, of.dim, seconds) for name, result, of, seconds in measured]
     return Report(
         rows,
         f"Ten versions were trained once, in {sum(built):.0f} s, and asked in one call of"
-        f" {asking:.1f} s; their figures stay with them, and the best is live: {best.ref}.",
+        f" {asking:.1f} s; their figures stay with them, and {list(MODELS)[best]} is live.",
         [f"{data.shape[0]:,} readers; {found.users:,} asked for {found.pairs:,} books held out."],
         bars(rows, f"hit rate@{K}"),
     )

@@ -115,6 +115,7 @@ class PinSage(nn.Module):
 def train(graph: Graph, users: Array, items: Array, seed: int) -> PinSage:
     """Train on pairs of books of one reader, the whole graph in each step."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # with two, each would wait for the other more than it works
     rng = np.random.default_rng(seed)
     model = PinSage()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)

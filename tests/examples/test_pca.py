@@ -6,7 +6,7 @@ from examples.pca.__main__ import run
 
 
 def test_recall(store: Store) -> None:
-    rows = run(store, generated(300, 400), 0).rows
+    rows = run(store, generated(300, 300), 0).rows
     popular, *models = (row["hit rate@10"] for row in rows)
     assert len(models) == 5 and min(models) > popular + 0.1
     assert abs(models[0] - models[1]) < 0.05
