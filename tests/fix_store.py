@@ -1,6 +1,5 @@
 """One embedded server for the run, and per test a store: a database cloned from a template."""
 
-import itertools
 import os
 import shutil
 import socket
@@ -14,13 +13,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 import embstore
 from embstore import connection, schema, server
 from tests import fix_process
-
-_numbers = itertools.count(1)
+from tests.fix_database import Databases
 
 
 def free_port() -> int:
@@ -104,28 +101,24 @@ def pg(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield Server(Path(home), port, password)
 
 
+@pytest.fixture(scope="session")
+def databases(pg: Server) -> Databases:
+    """Where databases come from; what is left of them goes with the server."""
+    return Databases(pg.url(), pg.url("{}"))
+
+
 @pytest.fixture
-def bare_database(pg: Server) -> Iterator[str]:
+def bare_database(databases: Databases) -> Iterator[str]:
     """The name of an empty database."""
-    yield from _database(pg, "template1")
+    name = databases.create("template1")
+    yield name
+    databases.drop(name)
 
 
 @pytest.fixture
-def database(pg: Server) -> Iterator[str]:
+def database(databases: Databases) -> Iterator[str]:
     """The name of a database that holds an empty store."""
-    yield from _database(pg, "template")
-
-
-def _database(pg: Server, template: str) -> Iterator[str]:
-    name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_{next(_numbers)}"
-    with psycopg.connect(pg.url(), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-        yield name
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    yield from databases.with_store()
 
 
 @pytest.fixture
@@ -136,9 +129,9 @@ def store(pg: Server, database: str) -> Iterator[embstore.Store]:
 
 
 @pytest.fixture(scope="module")
-def shared_store(pg: Server) -> Iterator[embstore.Store]:
+def shared_store(pg: Server, databases: Databases) -> Iterator[embstore.Store]:
     """A store that the tests of a module share: they only read what its fixtures load."""
-    for name in _database(pg, "template"):
+    for name in databases.with_store():
         with embstore.connect(pg.url(name)) as opened:
             yield opened
 

@@ -3,8 +3,8 @@
 Rendle, Factorization Machines, 2010.
 
 A machine learns vectors from past ratings. Classifiers that predict whether a newer rating is 4 or
-5 look them up, beside numbers such as the reader's mean. Next week's vectors go live, and the
-classifiers go on reading those that they were fitted on.
+5 look them up, beside numbers such as the share of good ones among the reader's. Next week's
+vectors go live, and the classifiers go on reading those that they were fitted on.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def random_layers(both: Fields) -> dict[str, nn.Module]:
 
 
 def machine_layers(store: embstore.Store, both: Fields) -> dict[str, nn.Module]:
-    """Return a layer per field with the machine's vectors and weights; nobody's are zero."""
+    """Return a layer per field with what the machine knows; zeros for ids it has not seen."""
     versions = store.at_once(*(f"{STEM}_{name}" for name in both.vocabularies))
     return {
         name: pretrained(version, ids, freeze=False)

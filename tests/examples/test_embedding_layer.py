@@ -6,11 +6,12 @@ from examples.embedding_layer.__main__ import run, share, textbook
 
 
 def test_a_warm_start_needs_fewer_epochs(store: embstore.Store) -> None:
-    report = run(store, generated(300, 600), seed=0)
+    report = run(store, generated(200, 450), seed=0)
     cold, warm, wide_cold, wide_warm = report.rows
     for one, other in ((cold, warm), (wide_cold, wide_warm)):
-        assert other["epochs to it"] < one["epochs to it"]
-        assert other["AUC after an epoch"] > one["AUC after an epoch"] + 0.03
+        # Three are all there are; a cold start may not get there.
+        assert other["epochs to it"] <= 2 < (one["epochs to it"] or 3)
+        assert other["AUC after an epoch"] > one["AUC after an epoch"] + 0.04
 
 
 def test_the_share_of_the_textbook() -> None:
