@@ -54,33 +54,33 @@ def load(store: embstore.Store, data: Data, model: Word2Vec, space: str) -> embs
 
 
 def searches(
-    users: Array, items: Array, wanted: Array, pool: Array, kind: Array, rng: np.random.Generator
+    users: Array, items: Array, taken: Array, pool: Array, kind: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Show readers the book that they took to, first, and others of its kind that they did not.
+    """Show readers the book that they took to, first, and others of its kind, new to them.
 
     Parameters
     ----------
     users, items : array (n,)
-        All that readers took to.
-    wanted : array (m,)
-        The number of the interaction of each search.
+        Of each search.
+    taken : array
+        Pairs that are not drawn, as reader * number of books + book.
     pool : array
         Books to draw from: as often as they are there, and so by popularity.
     kind : array (books,)
 
     Returns
     -------
-    array (m, 10), array (m, 10)
+    array (n, 10), array (n, 10)
         The readers, and the books shown.
     """
-    readers, shown = (np.repeat(of[wanted, None], SHOWN, axis=1) for of in (users, items))
+    readers, shown = (np.repeat(each[:, None], SHOWN, axis=1) for each in (users, items))
     pool = pool[np.argsort(kind[pool], kind="stable")]
     low, high = (np.searchsorted(kind[pool], kind[shown], side) for side in ("left", "right"))
-    taken = np.ones(shown.shape, bool)
+    again = np.ones(shown.shape, bool)
     for _ in range(20):
-        taken &= np.isin(readers * len(kind) + shown, users * len(kind) + items)
-        taken[:, 0] = False
-        shown[taken] = pool[(low + rng.random(shown.shape) * (high - low)).astype(int)[taken]]
+        again &= np.isin(readers * len(kind) + shown, taken)
+        again[:, 0] = False
+        shown[again] = pool[(low + rng.random(shown.shape) * (high - low)).astype(int)[again]]
     return readers, shown
 
 
@@ -187,9 +187,12 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
         "new": (hidden.exam & ~learn, items[hidden.exam], np.zeros_like(types)),
     }
     rounds = {}
+    taken = [of * len(types) + what for of, what in ((users, items), (data.users, data.items))]
     for name, (which, pool, kind) in asked.items():
         wanted = rng.permutation(np.flatnonzero(which))[:SEARCHES]
-        rounds[name] = searches(users, items, wanted, pool, kind, rng)
+        rounds[name] = searches(
+            users[wanted], items[wanted], np.concatenate(taken), pool, kind, rng
+        )
     reads = np.bincount(items[seen], minlength=len(types))
     joy = np.bincount(skipped[1], minlength=len(types)) / np.maximum(reads, 1)
     plain = np.column_stack([reads, joy, np.array(data.column("year", 0))])
