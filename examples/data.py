@@ -202,6 +202,23 @@ def held_out(users: Array, share: float = 0.2, seed: int = 0) -> Array:
     return np.asarray(place < most[users])
 
 
+def numbered(lists: list[list[str]]) -> tuple[dict[str, int], Array]:
+    """Number the names in lists from 1, as a bag of embeddings takes them.
+
+    Returns
+    -------
+    mapping of name to number
+    array (n, length of the longest), int64
+        The numbers of each list, then 0.
+    """
+    names = sorted({name for own in lists for name in own if name})
+    vocabulary = {name: row for row, name in enumerate(names, 1)}
+    rows = np.zeros((len(lists), max(map(len, lists))), np.int64)
+    for row, own in zip(rows, lists, strict=True):
+        row[: len(own)] = [vocabulary.get(name, 0) for name in own]
+    return vocabulary, rows
+
+
 def matrix(users: Array, items: Array, shape: tuple[int, int], values: Any = None) -> csr_matrix:
     """Return the readers x books matrix of ones, or of ``values``."""
     filled = np.ones(len(users), np.float32) if values is None else values

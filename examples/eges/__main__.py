@@ -20,7 +20,7 @@ from torch.nn import functional
 
 import embstore
 
-from ..data import Array, Data, co_read_pairs, reader_means
+from ..data import Array, Data, co_read_pairs, numbered, reader_means
 from ..hidden import Exam, hide
 from ..report import Report, bars, fresh, main
 
@@ -37,14 +37,10 @@ class Side:
 
 
 def side(data: Data, column: str) -> Side:
-    """Number the values of a column, from 1."""
+    """Number the values of a column."""
     lists = [own if isinstance(own, list) else [own] for own in data.column(column)]
-    names = sorted({name for own in lists for name in own if name})
-    vocabulary = {name: row for row, name in enumerate(names, 1)}
-    rows = torch.zeros(len(lists), max(map(len, lists)), dtype=torch.int64)
-    for book, own in enumerate(lists):
-        rows[book, : len(own)] = torch.tensor([vocabulary.get(name, 0) for name in own])
-    return Side(vocabulary, rows)
+    vocabulary, rows = numbered(lists)
+    return Side(vocabulary, torch.from_numpy(rows))
 
 
 class Eges(nn.Module):
@@ -90,6 +86,7 @@ def train(
 ) -> Eges:
     """Train on interactions, for about four epochs of them."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # with two, each would wait for the other more than it works
     rng = np.random.default_rng(seed)
     model = Eges(len(data.books), sides, weighted=weighted)
     optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], 0.02)

@@ -1,0 +1,1 @@
+"""PCA against learned embeddings, on the same recall."""

@@ -1,0 +1,1 @@
+"""A graph network that gives vectors to books it has not seen."""
