@@ -6,9 +6,12 @@ python -m examples [NAME...] [--data FOLDER] [--quick] [--write]
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.measure import machine
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -69,9 +72,20 @@ HEAD = """\
 
 Every way the field uses embeddings, each a script of a page on a store: `python -m examples.NAME`
 from a clone, with `pip install -e '.[examples]'`; `make examples` runs all and writes this page.
-The models come from their own libraries, small, seeded and on a CPU; the figures are of one run on
-goodbooks-10k with 2 cores.
+The models come from their own libraries, small, seeded and on a CPU. One run, on {}.
 """
+
+
+def write(sections: dict[str, str]) -> None:
+    """Write sections into the gallery; those of examples that were not run stay."""
+    page = DOCS / "gallery.md"
+    known = page.read_text(encoding="utf-8") if page.exists() else ""
+    there = re.findall(
+        r"^(## \[[^\n]*\]\(\.\./examples/(\w+)/README.*?)(?=\n^## |\Z)", known, re.M | re.S
+    )
+    own = {name: text for text, name in there} | sections
+    text = "\n".join([HEAD.format(machine()), *(own[name] for name in NAMES if name in own)])
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -80,16 +94,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--data", metavar="FOLDER", help="goodbooks-10k as Parquet")
     parser.add_argument("--quick", action="store_true", help="few readers, in seconds")
-    parser.add_argument("--write", action="store_true", help="write docs/gallery.md")
+    parser.add_argument("--write", action="store_true", help="into docs/gallery.md, with pictures")
     asked = parser.parse_args()
-    sections = []
+    sections = {}
     for name in asked.names or NAMES:
         print(f"\n{name}\n", flush=True)
         image = DOCS / "images" / f"{name}.svg" if asked.write else None
         printed = run(name, asked.data, quick=asked.quick, picture=image)
-        sections.append(section(name, printed))
-    if asked.write:
-        (DOCS / "gallery.md").write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+        sections[name] = section(name, printed)
+        if asked.write:
+            write(sections)  # after each, so that a failure of one leaves the others
 
 
 if __name__ == "__main__":

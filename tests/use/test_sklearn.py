@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ from tests.fix_store import Server
 
 ITEMS, USERS = clusters(50, 4), clusters(20, 3, seed=1)
 NAMES = [f"u{i}" for i in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What a URL has opened is shared in the process: not by the next test, whose store it is."""
+    yield
+    embstore.sklearn._connected.cache_clear()
 
 
 @pytest.fixture
