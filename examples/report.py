@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,8 @@ def main(about: str | None, run: Example) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")
     asked = parser.parse_args()
+    # What myFM says of itself on its import is nothing to who runs an example.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     start = time.monotonic()
     data = read(asked.folder, quick=asked.quick, seed=asked.seed)
     with embstore.connect() as store:
