@@ -216,8 +216,10 @@ def _read(
     seen = None
     if request.history is not None:
         seen = read(request.history, _name(request.history), of, items[0]._target()).distinct()
+        if not len(seen):
+            raise NotFound(f"{_name(request.history)} holds no interaction: leave the history out")
     test = read(request.interactions, _name(request.interactions), of, items[0]._target())
-    if seen is not None and seen.users.type != test.users.type and len(seen):
+    if seen is not None and seen.users.type != test.users.type:
         raise BadInput(
             f"users are {seen.users.type} in {_name(request.history)} and {test.users.type} in"
             f" {_name(request.interactions)}: give both as one type"

@@ -119,6 +119,10 @@ def test_refused(loaded: Store, tmp_path: Path) -> None:
             how["history"] = pairs(how["history"])
         with pytest.raises(error, match=says):
             loaded.evaluate(refs, pairs("test"), **how)
+    with pytest.raises(NotFound, match="a table holds no interaction: leave the history out"):
+        loaded.evaluate("items@1", pairs("test"), history=pairs("test")[:0], users="users@1")
+    with pytest.raises(NotFound, match="a table holds no interaction: there is nothing"):
+        loaded.evaluate("items@1", pairs("test")[:0], users="users@1")
     assert "ranking" not in loaded["items@1"].metrics
 
 
