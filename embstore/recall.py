@@ -57,15 +57,7 @@ class Recommendations:
     """
 
     def __init__(self, store: Store, users: Version, items: Version, job: Job) -> None:
-        if users.dim != items.dim:
-            raise DimensionMismatch(
-                f"{users.ref} has {users.dim} dimensions and {items.ref} {items.dim}: they must be"
-                " of one training (with biases folded on one side, load the other with biases 1)"
-            )
-        if Precision.BIT in {users.precision, items.precision} and (
-            users.precision is not items.precision
-        ):
-            raise InvalidQuery(f"of {users.ref} and {items.ref} only one holds bits")
+        check_pair(users, items)
         Cut(job.k)  # says if it cannot be asked for
         self.users, self.items = users, items
         self._store, self._job = store, job
@@ -193,6 +185,24 @@ class Recommendations:
             pa.array(score),
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def check_pair(users: Version, items: Version) -> None:
+    """Refuse users and items whose vectors cannot be compared.
+
+    Raises
+    ------
+    DimensionMismatch, InvalidQuery
+    """
+    if users.dim != items.dim:
+        raise DimensionMismatch(
+            f"{users.ref} has {users.dim} dimensions and {items.ref} {items.dim}: they must be"
+            " of one training (with biases folded on one side, load the other with biases 1)"
+        )
+    if Precision.BIT in {users.precision, items.precision} and (
+        users.precision is not items.precision
+    ):
+        raise InvalidQuery(f"of {users.ref} and {items.ref} only one holds bits")
 
 
 def best(

@@ -250,6 +250,24 @@ def reader_means(vectors: Array, users: Array, items: Array, shape: tuple[int, i
     return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
 
 
+def skip_gram(lists: list[list[str]], dim: int, seed: int) -> Any:
+    """Return gensim's skip-gram of each reader's books, as words in the order given."""
+    from gensim.models import Word2Vec
+
+    return Word2Vec(
+        lists,
+        vector_size=dim,
+        sg=1,
+        window=15,
+        min_count=1,
+        sample=0,
+        alpha=0.05,
+        epochs=int(np.clip(500_000 // sum(map(len, lists)), 5, 15)),  # of few readers more
+        workers=1,
+        seed=seed,
+    )
+
+
 def co_read(read: csr_matrix, k: int) -> tuple[Array, Array]:
     """Find the k books that share the most readers with each book, by cosine.
 

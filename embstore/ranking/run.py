@@ -13,15 +13,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..errors import BadInput, DimensionMismatch, InvalidQuery, NotFound
+from .. import catalog
+from ..catalog import VersionRow
+from ..connection import Connection, snapshot
+from ..errors import BadInput, InvalidQuery, NotFound
 from ..evaluate.queries import check_sample
 from ..evaluate.run import check_writable, record
 from ..interactions import Interactions
 from ..query.shape import Cut
 from ..reads import Reads
-from ..recall import BLOCK
+from ..recall import BLOCK, check_pair
 from ..spaces import FORCED, check_together
 from ..types import Precision, Progress
+from ..version import Version
 from . import lists
 from .bootstrap import interval, means, resampled
 from .figures import Figures
@@ -30,7 +34,6 @@ from .result import METRIC, POPULARITY, Measure, Ranked, Ranking
 
 if TYPE_CHECKING:
     from ..store import Store
-    from ..version import Version
 
 Array = NDArray[np.float64]
 
@@ -155,8 +158,10 @@ def _versions(
             f"{len(own)} versions of users for {len(refs)} of items: name one for each, or one for"
             " all"
         )
-    items = store.at_once(*refs)
-    users = [_of_one_space(store, name, each) for name, each in zip(own, items, strict=bool(own))]
+    with store.reading() as lent, snapshot(lent):
+        rows = [catalog.resolve(lent, ref) for ref in refs]
+        found = [_of_one_space(lent, name, row) for name, row in zip(own, rows, strict=bool(own))]
+    items, users = ([Version(store, row) for row in each] for each in (rows, found))
     if len({each.ref for each in items}) < len(items):
         raise InvalidQuery("a version is named twice: name each once")
     if len({each.id_type for each in items}) > 1:
@@ -170,11 +175,7 @@ def _versions(
                 f"{each.ref} holds bits, which have no mean: name the users' version"
             )
     for item, user in zip(items, users, strict=bool(users)):
-        if item.dim != user.dim:
-            raise DimensionMismatch(
-                f"{user.ref} has {user.dim} dimensions and {item.ref} {item.dim}: they must be"
-                " of one training (with biases folded on one side, load the other with biases 1)"
-            )
+        check_pair(user, item)
     if request.write:
         with store.writing() as lent:
             for each in items:
@@ -188,13 +189,13 @@ def _versions(
     return items, users or None
 
 
-def _of_one_space(store: Store, given: str, items: Version) -> Version:
+def _of_one_space(connection: Connection, given: str, items: VersionRow) -> VersionRow:
     """Return the users of the items' own training, where only their table is named."""
     if "@" not in given and items.space is not None:
-        for each in reversed(store.table(given).versions()):
+        for each in reversed(catalog.ready_versions(connection, given)):
             if each.space == items.space:
                 return each
-    return store[given]
+    return catalog.resolve(connection, given)
 
 
 def _read(

@@ -19,7 +19,7 @@ from lightgbm import LGBMRanker
 
 import embstore
 
-from ..data import Array, Data, held_out, reader_means
+from ..data import Array, Data, held_out, reader_means, skip_gram
 from ..hidden import Exam, hide
 from ..report import Report, bars, fresh, main
 
@@ -32,18 +32,7 @@ def train(users: Array, items: Array, seed: int) -> Word2Vec:
     order = np.lexsort((rng.random(len(users)), users))
     ends = np.flatnonzero(np.diff(users[order])) + 1
     sessions = [list(map(str, own)) for own in np.split(items[order], ends)]
-    return Word2Vec(
-        sessions,
-        vector_size=DIM,
-        sg=1,
-        window=15,
-        min_count=1,
-        sample=0,
-        alpha=0.05,
-        epochs=int(np.clip(500_000 // len(users), 5, 15)),  # of few readers more
-        workers=1,
-        seed=seed,
-    )
+    return skip_gram(sessions, DIM, seed)
 
 
 def load(store: embstore.Store, data: Data, model: Word2Vec, space: str) -> embstore.Version:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gensim.models import Word2Vec
 from implicit.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -25,7 +24,7 @@ from torch.nn import functional
 
 import embstore
 
-from ..data import Data, held_out, matrix, pairs, reader_means
+from ..data import Data, held_out, matrix, pairs, reader_means, skip_gram
 from ..report import Report, bars, fresh, main
 
 DIM, K = 32, 10
@@ -67,19 +66,7 @@ def item2vec(read: csr_matrix, seed: int) -> Loads:
     """Train skip-gram on each reader's books; a reader is the mean of their books' directions."""
     rng = np.random.default_rng(seed)
     lists = [list(map(str, rng.permutation(own))) for own in np.split(read.indices, read.indptr)]
-    epochs = int(np.clip(500_000 // read.nnz, 5, 15))  # of few readers more
-    model = Word2Vec(
-        lists,
-        vector_size=DIM,
-        sg=1,
-        window=15,
-        min_count=1,
-        sample=0,
-        alpha=0.05,
-        epochs=epochs,
-        workers=1,
-        seed=seed,
-    )
+    model = skip_gram(lists, DIM, seed)
     books = np.zeros((read.shape[1], DIM), np.float32)
     books[np.array(model.wv.index_to_key, int)] = model.wv.get_normed_vectors()
     users, items = read.nonzero()
