@@ -1,6 +1,6 @@
 """Run the examples, each in a process of its own, and write what they print into the gallery.
 
-python -m examples [NAME...] [--data FOLDER] [--quick] [--write]
+python -m examples [NAME...] [--data PATH] [--quick] [--write]
 """
 
 from __future__ import annotations
@@ -72,7 +72,15 @@ HEAD = """\
 
 Every way the field uses embeddings, each a script of a page on a store: `python -m examples.NAME`
 from a clone, with `pip install -e '.[examples]'`; `make examples` runs all and writes this page.
-The models come from their own libraries, small, seeded and on a CPU. One run, on {}.
+The models come from their own libraries, small, seeded and on a CPU.
+
+They take goodbooks-10k where it lies beside the project, else data that are made up, or your own ratings:
+`python -m examples.pca ratings.csv`. That is a file in any format that embstore reads tables of, with `user_id` and
+`item_id`, else its first two columns, and a `rating` where there is one. `--items FILE` tells of the items: `id` and
+any of `title`, `author`, `series`, `year`, `language`, and `genres` or `tags`; an example that cannot do without says
+what is missing.
+
+One run, on {}.
 """
 
 
@@ -92,7 +100,7 @@ def main() -> None:
     """Run the named ones, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--data", metavar="FOLDER", help="goodbooks-10k as Parquet")
+    parser.add_argument("--data", metavar="PATH", help="a folder with goodbooks-10k as Parquet")
     parser.add_argument("--quick", action="store_true", help="few readers, in seconds")
     parser.add_argument("--write", action="store_true", help="into docs/gallery.md, with pictures")
     asked = parser.parse_args()

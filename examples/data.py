@@ -1,24 +1,18 @@
-"""Who took to which book: goodbooks-10k where it is, else made up with a known structure."""
+"""Who took to which book, made up with a known structure, and what several examples compute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import embstore
 
 Array = NDArray[Any]
-
-# Where goodbooks-10k is as Parquet: books, ratings, to_read and book_tags.
-GOODBOOKS = Path(__file__).parents[2] / "shared" / "data" / "goodbooks"
 
 
 @dataclass(frozen=True)
@@ -30,11 +24,11 @@ class Data:
     name : str
     books : pyarrow.Table
         id, title, author, series, year, decade, language, genre, popularity, tags (a list);
-        series, year, decade, language and genre may be null.
+        all but id, title, popularity and tags may be null.
     users, items : array (n,), int64
         Of each rating; each pair once, sorted.
-    ratings : array (n,), int64
-        1 to 5.
+    ratings : array (n,)
+        Of 5.
     wanted : tuple of two arrays (m,), int64
         Readers and books on their to-read lists.
     """
@@ -49,7 +43,7 @@ class Data:
     @property
     def shape(self) -> tuple[int, int]:
         """The number of readers, and of books."""
-        return int(max(self.users.max(), self.wanted[0].max())) + 1, len(self.books)
+        return int(np.concatenate([self.users, self.wanted[0]]).max()) + 1, len(self.books)
 
     def liked(self) -> tuple[Array, Array]:
         """Return readers and books that belong together: rated 4 or 5, or to be read."""
@@ -59,10 +53,16 @@ class Data:
         key = np.unique(users * len(self.books) + items)
         return key // len(self.books), key % len(self.books)
 
+    def knows(self, name: str) -> bool:
+        """Return whether a column of the books, or ``rating``, tells one from another."""
+        if name == "rating":
+            return len(np.unique(self.ratings >= 4)) > 1
+        return len(set(map(str, self.column(name, None)))) > 1
+
     def column(self, name: str, other: Any = "") -> list[Any]:
         """Return a column of the books, ``other`` for what is not known."""
-        filled: list[Any] = pc.fill_null(self.books[name], other).to_pylist()
-        return filled
+        found: list[Any] = self.books[name].to_pylist()
+        return [other if each is None else each for each in found]
 
     def smaller(self, share: float) -> Data:
         """Keep some of the readers; all books stay."""
@@ -77,66 +77,25 @@ class Data:
         )
 
 
-def read(folder: Path | None = None, *, quick: bool = False, seed: int = 0) -> Data:
-    """Read goodbooks-10k from a folder, by default from where it lies beside the project.
-
-    Where it is not, data are generated. ``quick`` keeps a twentieth of the readers.
-    """
-    if folder is None and not GOODBOOKS.exists():
-        return generated(400 if quick else 2000, 800 if quick else 4000, seed)
-    data = goodbooks(folder or GOODBOOKS)
-    return data.smaller(1 / 20) if quick else data
-
-
-def goodbooks(folder: Path) -> Data:
-    """Read goodbooks-10k; the series is in the title, the genre is the first tag that says much."""
-    books = pq.read_table(folder / "books.parquet").sort_by("book_id")
-    tags = pq.read_table(folder / "book_tags.parquet")
-    counts = pc.value_counts(tags["tag"])
-    share = counts.field("counts")
-    # What is on every book ("to-read") or on hardly any says nothing.
-    rare = pc.or_(pc.less(share, 20), pc.greater(share, len(books) // 5))
-    tags = tags.filter(pc.is_in(tags["tag"], counts.field("values").filter(pc.invert(rare))))
-    best: dict[int, list[str]] = {}
-    for book, tag in zip(tags["book_id"].to_pylist(), tags["tag"].to_pylist(), strict=True):
-        best.setdefault(book, []).append(tag)  # they come by count, the highest first
-    lists = [best.get(book, [])[:20] for book in books["book_id"].to_pylist()]
-    series = pc.extract_regex(books["title"], r"\((?P<name>[^()]+?),? #[\d.]+")
-    table = pa.table(
+def catalogue(
+    title: Any, author: Any, series: Any, year: Any, language: Any, tags: Any, popularity: Any
+) -> pa.Table:
+    """Return the table of books 0, 1, ...; the decade is the year's, the genre the first tag."""
+    decades = [None if each is None else f"{each // 10 * 10}s" for each in year]
+    return pa.table(
         {
-            "id": pa.array(range(len(books)), pa.int64()),
-            "title": books["title"],
-            "author": pc.list_element(pc.split_pattern(books["authors"], ","), 0),
-            "series": pc.struct_field(series, "name"),
-            "year": books["year"],
-            "decade": [
-                None if each is None else f"{each // 10 * 10}s"
-                for each in books["year"].to_pylist()
-            ],
-            "language": books["language"],
-            "genre": [own[0] if own else None for own in lists],
-            "popularity": books["ratings_count"],
-            "tags": lists,
+            "id": pa.array(range(len(title)), pa.int64()),
+            "title": title,
+            "author": author,
+            "series": series,
+            "year": pa.array(year, pa.int16()),
+            "decade": pa.array(decades, pa.string()),
+            "language": language,
+            "genre": pa.array([own[0] if own else None for own in tags], pa.string()),
+            "popularity": popularity,
+            "tags": pa.array(tags, pa.list_(pa.string())),
         }
     )
-    ratings = pq.read_table(folder / "ratings.parquet")
-    wanted = pq.read_table(folder / "to_read.parquet")
-    users, items = (
-        ratings[name].to_numpy().astype(np.int64) - 1 for name in ("user_id", "book_id")
-    )
-    return Data(
-        "goodbooks-10k",
-        table,
-        users,
-        items,
-        ratings["rating"].to_numpy().astype(np.int64),
-        (_numbers(wanted, "user_id"), _numbers(wanted, "book_id")),
-    )
-
-
-def _numbers(table: pa.Table, name: str) -> Array:
-    """Return ids that count from 0; theirs count from 1."""
-    return np.asarray(table[name].to_numpy().astype(np.int64) - 1)
 
 
 def generated(books: int = 2000, readers: int = 4000, seed: int = 0) -> Data:
@@ -160,20 +119,14 @@ def generated(books: int = 2000, readers: int = 4000, seed: int = 0) -> Data:
     joy = fit[users, items] + rng.normal(0, 0.5, len(users))
     rating = np.searchsorted(np.quantile(joy, [0.05, 0.15, 0.35, 0.7]), joy) + 1
     rated = rng.random(len(users)) < 0.6
-    year = rng.integers(1950, 2020, books)
-    table = pa.table(
-        {
-            "id": pa.array(range(books), pa.int64()),
-            "title": [f"book {i}" for i in range(books)],
-            "author": [f"author {i}" for i in author],
-            "series": [f"series {i}" for i in series],
-            "year": pa.array(year, pa.int16()),
-            "decade": [f"{each // 10 * 10}s" for each in year],
-            "language": [("eng", "ger", "fre")[genre[i] % 7 % 3] for i in author],
-            "genre": [f"genre {genre[i]}" for i in author],
-            "popularity": np.maximum(1, (1000 * np.exp(liked)).astype(np.int64)),
-            "tags": [[f"genre {genre[i]}", f"tag {i % 40}"] for i in author],
-        }
+    table = catalogue(
+        [f"book {i}" for i in range(books)],
+        author=[f"author {i}" for i in author],
+        series=[f"series {i}" for i in series],
+        year=rng.integers(1950, 2020, books).tolist(),
+        language=[("eng", "ger", "fre")[genre[i] % 7 % 3] for i in author],
+        tags=[[f"genre {genre[i]}", f"tag {i % 40}"] for i in author],
+        popularity=np.maximum(1, (1000 * np.exp(liked)).astype(np.int64)),
     )
     return Data(
         "generated",
@@ -314,7 +267,7 @@ def all_similar(version: embstore.Version, books: int, k: int) -> tuple[Array, A
     return near, known
 
 
-def same_series(near: Array, data: Data) -> float:
+def same_series(near: Array, data: Data) -> float | None:
     """Measure near books: the share of the books in a series that have one of it among theirs.
 
     Parameters
@@ -323,9 +276,16 @@ def same_series(near: Array, data: Data) -> float:
         The k books nearest to book 0, 1, ...
     data : Data
         A book without a series, or alone in it, does not count.
+
+    Returns
+    -------
+    float or None
+        None where no two books are of one series.
     """
     _, number, size = np.unique(data.column("series"), return_inverse=True, return_counts=True)
     asked = (np.array(data.column("series")) != "") & (size[number] > 1)
+    if not asked.any():
+        return None
     return float((number[near[asked]] == number[asked, None]).any(axis=1).mean())
 
 

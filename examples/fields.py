@@ -62,12 +62,18 @@ class Fields:
 
 
 def fields(data: Data, *names: str, crossed: Sequence[tuple[str, str]] = ()) -> Fields:
-    """Return reader and book of each rating, and columns of the book, alone and two crossed."""
+    """Return reader and book of each rating, and columns of the book, alone and two crossed.
+
+    A column in which nothing is known of any book is left out.
+    """
     users, items = data.shape
     vocabularies: dict[str, list[Any]] = {"reader": list(range(users)), "book": list(range(items))}
     codes = [data.users, data.items]
+    names = tuple(name for name in names if data.knows(name))
     columns = {name: data.column(name, "unknown") for name in names}
     for pair in crossed:
+        if not set(pair) <= set(names):
+            continue
         both = zip(*(data.column(name, "unknown") for name in pair), strict=True)
         columns["_".join(pair)] = [f"{one}, {other}" for one, other in both]
     for name, column in columns.items():
@@ -87,10 +93,10 @@ def numbers(data: Data, both: Fields, past: Array) -> dict[str, Array]:
         The book's year and popularity; of each field's value how many ratings it has in the past,
         and the share of good ones; NaN where nothing is known.
     """
-    found = {
-        "year": data.books["year"].to_numpy().astype(float)[data.items],
-        "popularity": np.log(data.column("popularity", 1))[data.items],
-    }
+    found = {}
+    if data.knows("year"):
+        found["year"] = data.books["year"].to_numpy().astype(float)[data.items]
+    found["popularity"] = np.log(data.column("popularity", 1))[data.items]
     for (name, size), codes in zip(both.sizes.items(), both.codes.T, strict=True):
         counts = np.bincount(codes[past], minlength=size).astype(float)
         good = np.bincount(codes[past], both.good[past], minlength=size)

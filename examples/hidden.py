@@ -54,9 +54,9 @@ class Exam:
     """The two questions: are books of the same series near, and do its readers find the book?
 
     ``same series@10`` is the share of the hidden books with others of their series in the catalogue
-    of which one is among the ten nearest of all books. ``held-out reader@10`` is the share of the
-    exam's interactions whose book is among the reader's ten nearest of the hidden ones. A book
-    without a vector is a miss.
+    of which one is among the ten nearest of all books; None where there are none.
+    ``held-out reader@10`` is the share of the exam's interactions whose book is among the reader's
+    ten nearest of the hidden ones. A book without a vector is a miss.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Exam:
         self.popularity = np.array(data.column("popularity", 0))
         several = {name for name, count in Counter(self.series).items() if name and count > 1}
         self.hidden = hidden.books
-        self.asked = np.array([book for book in hidden.books if self.series[book] in several])
+        asked = [book for book in hidden.books if self.series[book] in several]
+        self.asked = np.array(asked, np.int64)
         # Readers of hidden books alone are as new as these.
         reading = np.zeros(data.shape[0], bool)
         reading[users[~hidden.of]] = True
@@ -93,17 +94,22 @@ class Exam:
             near = replica.similar(asked, K).ids
             who, which = np.unique(self.users, return_inverse=True)
             found = replica.nearest(readers[who], K, where={"id": self.hidden}).ids
-        same = (self.series[near] == self.series[asked][:, None]).any(axis=1)
         hits = (found[which] == self.items[:, None]).any(axis=1)
-        return self._row(name, there.mean(), same.sum() / len(self.asked), hits.mean())
+        return self._row(name, there.mean(), self._same(near, asked), hits.mean())
 
     def of_popular(self) -> dict[str, Any]:
         """Return the row of the most popular books, whoever asks."""
         best = np.argsort(-self.popularity, kind="stable")
-        near = np.stack([best[best != book][:K] for book in self.asked])
-        same = (self.series[near] == self.series[self.asked][:, None]).any(axis=1)
+        near = np.array([best[best != book][:K] for book in self.asked])
         top = best[np.isin(best, self.hidden)][:K]
-        return self._row("popularity", None, same.mean(), np.isin(self.items, top).mean())
+        hits = np.isin(self.items, top)
+        return self._row("popularity", None, self._same(near, self.asked), hits.mean())
+
+    def _same(self, near: Array, asked: Array) -> float | None:
+        if not len(self.asked):
+            return None
+        same = (self.series[near] == self.series[asked][:, None]).any(axis=1)
+        return float(same.sum() / len(self.asked))
 
     def _row(self, name: str, *measured: Any) -> dict[str, Any]:
         names = "hidden books with one", f"same series@{K}", f"held-out reader@{K}"

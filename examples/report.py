@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any
 
 import embstore
 
-from .data import Data, read
+from .data import Data
+from .files import read
 
 
 @dataclass
@@ -62,11 +64,28 @@ def _shown(value: Any) -> str:
 Example = Callable[[embstore.Store, Data, int], Report]
 
 
-def main(about: str | None, run: Example) -> None:
-    """Run an example from the command line: ``python -m examples.NAME [FOLDER]``."""
-    parser = argparse.ArgumentParser(description=(about or "").split("\n")[0])
+def main(about: str | None, run: Example, needs: Sequence[str] = ()) -> None:
+    """Run an example from the command line: ``python -m examples.NAME [RATINGS] [--items FILE]``.
+
+    ``needs`` are columns of the books, or ``rating``, of which something must be known.
+    """
+    parser = argparse.ArgumentParser(
+        f"python -m examples.{Path(sys.argv[0]).parent.name}",
+        description=(about or "").split("\n")[0],
+    )
     parser.add_argument(
-        "folder", nargs="?", type=Path, help="goodbooks-10k as Parquet; else data are made up"
+        "ratings",
+        nargs="?",
+        type=Path,
+        help="a file with user_id, item_id and rating; or a folder with goodbooks-10k as Parquet;"
+        " by default goodbooks-10k where it lies beside the project, else data are made up",
+    )
+    parser.add_argument(
+        "--items",
+        type=Path,
+        metavar="FILE",
+        help="of the items of a file of ratings: id and any of title, author, series, year,"
+        " language, genres, tags",
     )
     parser.add_argument("--quick", action="store_true", help="few readers, in seconds")
     parser.add_argument("--seed", type=int, default=0)
@@ -75,7 +94,15 @@ def main(about: str | None, run: Example) -> None:
     # What myFM says of itself on its import is nothing to who runs an example.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     start = time.monotonic()
-    data = read(asked.folder, quick=asked.quick, seed=asked.seed)
+    try:
+        data = read(asked.ratings, asked.items, quick=asked.quick, seed=asked.seed)
+    except embstore.EmbstoreError as error:
+        parser.error(str(error))
+    if missing := [name for name in needs if not data.knows(name)]:
+        parser.error(
+            f"{data.name} does not tell {' and '.join(missing)}, which this example is about:"
+            " --help says where to add it"
+        )
     with embstore.connect() as store:
         report = run(store, data, asked.seed)
     print(report)

@@ -238,4 +238,4 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("genre", "author", "year", "language"))

@@ -134,4 +134,4 @@ def draw(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("tags",))

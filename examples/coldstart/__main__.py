@@ -162,4 +162,4 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("author", "genre", "year", "tags"))

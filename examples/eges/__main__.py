@@ -142,7 +142,7 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
     seen, more = ~unseen, ~(hidden.exam | exam)
     for name in ("books", *SIDES):
         fresh(store, f"eges_{name}")
-    sides = {name: side(data, name) for name in SIDES}
+    sides = {name: side(data, name) for name in SIDES if data.knows(name)}
     new = data.books.take(pa.array(hidden.books))
     rows = [row(exams[0].of_popular(), exams[1].of_popular())]
     seconds: dict[str, float] = {}
@@ -198,4 +198,4 @@ def row(new: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("tags",))

@@ -243,4 +243,4 @@ def told(share: tuple[int, int]) -> str:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("rating",))

@@ -126,7 +126,8 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
     return Report(
         [{"features": each, **own} for each, own in rows.items()],
         f"One training of the machine ({training:.1f} s) gave {len(models)} classifiers their"
-        f" features: {int(test.sum()):,} rows of four ids each are looked up in {looking:.2f} s.",
+        f" features: {int(test.sum()):,} rows of {len(ids)} ids each are looked up in"
+        f" {looking:.2f} s.",
         [
             f"{int(past.sum()):,} ratings for vectors and means, {int(recent.sum()):,} for the"
             f" classifiers, {int(test.sum()):,} for the test",
@@ -138,4 +139,4 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("rating",))

@@ -143,4 +143,4 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("rating",))

@@ -184,4 +184,4 @@ def drawn(runs: Mapping[str, Sequence[Day]]) -> Callable[[Any], None]:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("rating", "year"))

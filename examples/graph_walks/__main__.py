@@ -225,7 +225,7 @@ def run(store: embstore.Store, data: Data, seed: int) -> Report:
     )
 
 
-def _row(name: str, series: float, edge: float) -> dict[str, Any]:
+def _row(name: str, series: float | None, edge: float) -> dict[str, Any]:
     return {"vectors": name, SERIES: series, LINKS: edge}
 
 

@@ -149,4 +149,4 @@ def _sequel(found: Array, answers: Array) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(__doc__, run)
+    main(__doc__, run, needs=("series",))
