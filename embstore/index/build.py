@@ -195,9 +195,9 @@ def _one_sided(
     if mean * mean <= (_AWAY if mean < 0 else _ON) * square:
         return None
     return (
-        f"the biases of {version.ref} are all about {mean:.3g}, which turns its vectors to one side,"
-        " where an HNSW index misses many of the nearest: take their mean away before the load, which changes"
-        f" no order, or see what it finds with embstore evaluate {version.ref}"
+        f"the biases of {version.ref} are all about {mean:.3g}, which turns its vectors to one"
+        " side, where an HNSW index misses many of the nearest: take their mean away before the"
+        f" load, which changes no order, or measure it with embstore evaluate {version.ref}"
     )
 
 

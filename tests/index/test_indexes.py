@@ -426,7 +426,7 @@ def test_biases_on_one_side_are_said(
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     np.savez(tmp_path / "v.npz", item_factors=units, item_bias=biases)
     how = ("--ids", "row-number", "--metric", "ip", "--index", "hnsw", "--bias", "fold")
-    one_sided = "turns its vectors to one side"
+    one_sided = "turns its vectors to one side, where an HNSW index misses"
     done = cli("load", "items", tmp_path / "v.npz", *how)
     assert done.returncode == 0, done.stderr
     assert (one_sided in done.stderr) == said
