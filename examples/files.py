@@ -18,6 +18,7 @@ from .data import Array, Data, catalogue, generated
 
 # Where goodbooks-10k is as Parquet: books, ratings, to_read and book_tags.
 GOODBOOKS = Path(__file__).parents[2] / "shared" / "data" / "goodbooks"
+QUICK = 2_700
 NO_ONE = np.empty(0, np.int64), np.empty(0, np.int64)
 
 
@@ -33,7 +34,7 @@ def read(
     items : path
         What is known of the items that a file rates.
     quick : bool
-        Keep a twentieth of the readers.
+        Keep 2,700 of the readers, about.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def read(
         return generated(400 if quick else 2000, 800 if quick else 4000, seed)
     path = path or GOODBOOKS
     data = goodbooks(path) if (path / "to_read.parquet").exists() else rated(path, items)
-    return data.smaller(1 / 20) if quick else data
+    return data.smaller(min(1, QUICK / data.shape[0])) if quick else data
 
 
 def rated(path: Path, items: Path | None = None) -> Data:
