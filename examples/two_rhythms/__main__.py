@@ -117,7 +117,7 @@ def rankers(x: Array, taken: Array, seed: int) -> dict[str, Ranker]:
     """Train a linear model and a network."""
     return {
         LINEAR: Ranker(
-            SGDClassifier("log_loss", learning_rate="constant", eta0=0.002, random_state=seed),
+            SGDClassifier("log_loss", learning_rate="constant", eta0=2e-4, random_state=seed),
             x,
             taken,
         ),
