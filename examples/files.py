@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embstore import BadInput
+from embstore.interactions import pair
 from embstore.readers import read_attributes
 from embstore.readers.ids import id_array
 
@@ -60,16 +61,11 @@ def rated(path: Path, items: Path | None = None) -> Data:
         ``year``, ``language``, and ``tags`` or ``genres`` (lists, or texts with | between).
     """
     table = read_attributes(path)
-    names = table.schema.names
-    if len(names) < 2:
-        raise BadInput(f"{path} has one column: it needs user_id and item_id")
-    # The first column is called id by now, whatever it was.
-    user = "user_id" if "user_id" in names else names[0]
-    item = "item_id" if "item_id" in names else names[user == names[0]]
+    user, item = pair(table, str(path))
     _, users = _numbered(table[user], f"{path}, column {user}")
     things, which = _numbered(table[item], f"{path}, column {item}")
     ratings = np.full(len(table), 5.0)
-    if "rating" in names:
+    if "rating" in table.schema.names:
         given = _as(table["rating"], pa.float64(), f"{path}, column rating").to_numpy()
         if not len(given) or not np.isfinite(given).all() or given.max() <= 0:
             raise BadInput(f"{path}, column rating: every row needs a number, the best above 0")
