@@ -52,14 +52,8 @@ class Interactions:
         BadInput, NotFound
         """
         table = read_attributes(source)
-        names = table.schema.names
-        if len(names) < 2:
-            raise BadInput(f"{name} has one column: it needs user_id and item_id")
-        # The first column is called id by now, whatever it was.
-        user = "user_id" if "user_id" in names else names[0]
-        item = "item_id" if "item_id" in names else names[user == names[0]]
         asked = []
-        for column, target in ((user, users), (item, items)):
+        for column, target in zip(pair(table, name), (users, items), strict=True):
             try:
                 ids = table.column(column)
                 asked.append(check_ids(ids, target or _as_it_is(ids, items)))
@@ -105,6 +99,21 @@ class Interactions:
         taken += np.repeat(starts - ends + lengths, lengths)
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
         return pa.ListArray.from_arrays(offsets, self.items.take(taken))
+
+
+def pair(table: pa.Table, name: str) -> tuple[str, str]:
+    """Return the columns of users and of items in a table of ``read_attributes``.
+
+    Raises
+    ------
+    BadInput
+    """
+    names = table.schema.names
+    if len(names) < 2:
+        raise BadInput(f"{name} has one column: it needs user_id and item_id")
+    # The first column is called id by now, whatever it was.
+    user = "user_id" if "user_id" in names else names[0]
+    return user, "item_id" if "item_id" in names else names[user == names[0]]
 
 
 def _as_it_is(ids: pa.ChunkedArray, items: Target) -> Target:

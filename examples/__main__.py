@@ -74,11 +74,11 @@ Every way the field uses embeddings, each a script of a page on a store: `python
 from a clone, with `pip install -e '.[examples]'`; `make examples` runs all and writes this page.
 The models come from their own libraries, small, seeded and on a CPU.
 
-They take goodbooks-10k where it lies beside the project, else data that are made up, or your own ratings:
-`python -m examples.pca ratings.csv`. That is a file in any format that embstore reads tables of, with `user_id` and
-`item_id`, else its first two columns, and a `rating` where there is one. `--items FILE` tells of the items: `id` and
-any of `title`, `author`, `series`, `year`, `language`, and `genres` or `tags`; an example that cannot do without says
-what is missing.
+They take goodbooks-10k where it lies beside the project, else data that are made up, or your own
+ratings: `python -m examples.pca ratings.csv`. That is a file in any format that embstore reads
+tables of, with `user_id` and `item_id`, else its first two columns, and a `rating` where there is
+one. `--items FILE` tells of the items: `id` and any of `title`, `author`, `series`, `year`,
+`language`, and `genres` or `tags`; an example that cannot do without says what is missing.
 
 One run, on {}.
 """

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embstore import BadInput
+from embstore.interactions import pair
 from embstore.readers import read_attributes
 from embstore.readers.ids import id_array
 
@@ -18,6 +19,7 @@ from .data import Array, Data, catalogue, generated
 
 # Where goodbooks-10k is as Parquet: books, ratings, to_read and book_tags.
 GOODBOOKS = Path(__file__).parents[2] / "shared" / "data" / "goodbooks"
+QUICK = 2_700
 NO_ONE = np.empty(0, np.int64), np.empty(0, np.int64)
 
 
@@ -33,7 +35,7 @@ def read(
     items : path
         What is known of the items that a file rates.
     quick : bool
-        Keep a twentieth of the readers.
+        Keep 2,700 of the readers, about.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def read(
         return generated(400 if quick else 2000, 800 if quick else 4000, seed)
     path = path or GOODBOOKS
     data = goodbooks(path) if (path / "to_read.parquet").exists() else rated(path, items)
-    return data.smaller(1 / 20) if quick else data
+    return data.smaller(min(1, QUICK / data.shape[0])) if quick else data
 
 
 def rated(path: Path, items: Path | None = None) -> Data:
@@ -59,16 +61,11 @@ def rated(path: Path, items: Path | None = None) -> Data:
         ``year``, ``language``, and ``tags`` or ``genres`` (lists, or texts with | between).
     """
     table = read_attributes(path)
-    names = table.schema.names
-    if len(names) < 2:
-        raise BadInput(f"{path} has one column: it needs user_id and item_id")
-    # The first column is called id by now, whatever it was.
-    user = "user_id" if "user_id" in names else names[0]
-    item = "item_id" if "item_id" in names else names[user == names[0]]
+    user, item = pair(table, str(path))
     _, users = _numbered(table[user], f"{path}, column {user}")
     things, which = _numbered(table[item], f"{path}, column {item}")
     ratings = np.full(len(table), 5.0)
-    if "rating" in names:
+    if "rating" in table.schema.names:
         given = _as(table["rating"], pa.float64(), f"{path}, column rating").to_numpy()
         if not len(given) or not np.isfinite(given).all() or given.max() <= 0:
             raise BadInput(f"{path}, column rating: every row needs a number, the best above 0")

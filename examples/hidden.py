@@ -40,6 +40,11 @@ class Hidden:
 def hide(items: Array, count: int, rng: np.random.Generator, few: int = 5) -> Hidden:
     """Hide some of the books that have enough interactions to be asked about."""
     enough = np.flatnonzero(np.bincount(items) >= 4 * few)
+    if len(enough) < 4 * K:
+        raise embstore.BadInput(
+            f"{len(enough)} items have {4 * few} interactions or more: to hide half of them and ask"
+            f" for {K}, {4 * K} are needed"
+        )
     books = np.sort(rng.choice(enough, min(count, len(enough) // 2), replace=False))
     of = np.isin(items, books)
     exam = of & (rng.random(len(items)) < 0.5)

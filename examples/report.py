@@ -103,8 +103,11 @@ def main(about: str | None, run: Example, needs: Sequence[str] = ()) -> None:
             f"{data.name} does not tell {' and '.join(missing)}, which this example is about:"
             " --help says where to add it"
         )
-    with embstore.connect() as store:
-        report = run(store, data, asked.seed)
+    try:
+        with embstore.connect() as store:
+            report = run(store, data, asked.seed)
+    except embstore.BadInput as error:  # which is of the data, as they were given
+        sys.exit(f"{data.name}: {error}")
     print(report)
     users, items = data.shape
     print(f"\n{data.name}: {users:,} readers, {items:,} books; {time.monotonic() - start:.0f} s")

@@ -170,9 +170,9 @@ def reach(
         )
         bare = dataclasses.replace(version, indexes=())
         with watched(connection, connect, report) if report else nullcontext():
-            index, warning = build(connection, engine, bare, better, version.rows or 0)
-        if warning:
-            warn(warning)
+            index, warnings = build(connection, engine, bare, better, version.rows or 0)
+        for each in warnings:
+            warn(each)
     why = (
         f"only exact search reaches recall@{goal.k} of {goal.recall:g}: {index.kind} has"
         f" {best.mean:.4g} at {best} with {queries}"

@@ -55,10 +55,10 @@ def create(
             watched(connection, connect, progress) if progress else nullcontext(),
         ):
             live.act_as_loader(connection, engine)
-            built, warning = build(connection, engine, row, chosen, rows)
+            built, warnings = build(connection, engine, row, chosen, rows)
             _record(connection, row, (built, *row.indexes))
-        if warning:
-            warn(warning)
+        for sentence in warnings:
+            warn(sentence)
         if replace and row.indexes:
             try:
                 _remove(connection, engine, row, row.indexes[0])

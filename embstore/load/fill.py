@@ -117,17 +117,19 @@ def fill(
             raise Repeated(twice)
         chosen = decide(connection, engine, version, options.index, probe.rows)
         indexes: tuple[Index, ...] = ()
-        warning = None
+        warnings: list[str] = []
         if not isinstance(chosen, str):
             with watched(connection, connect, report) if options.progress else nullcontext():
-                built, warning = build(connection, engine, version, chosen, probe.rows)
+                known = {**version.source, **origins[0].provenance}
+                version = dataclasses.replace(version, source=known)
+                built, warnings = build(connection, engine, version, chosen, probe.rows)
             indexes = (built,)
         analyze(connection, version)
         size = connection.execute(
             "SELECT pg_total_relation_size(%s::regclass)",
             (f"emb.{version.table_name}_v{version.version}",),
         ).fetchone()
-    for each in (warning, rejects.summary(probe.rows + rejects.count)):
+    for each in (*warnings, rejects.summary(probe.rows + rejects.count)):
         if each:
             options.warn(each)
     stats = {

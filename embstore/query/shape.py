@@ -197,9 +197,12 @@ def _rank(places: Array, groups: Array | None = None) -> Array:
 def neighbors(
     found: Found, queries: int, how: Cut, metric: Metric, id_type: IdType, version: int, show: Any
 ) -> Neighbors:
-    """Lay cut rows out as (queries, width), width being the most that a query has."""
+    """Lay cut rows out as (queries, width), width being the most that a query has.
+
+    No queries have k columns, so that they can be joined to the answers of others.
+    """
     counts = found.counts(queries)
-    shape = (queries, int(counts.max(initial=0)))
+    shape = (queries, int(counts.max()) if queries else how.k)
     at = (found.places, _rank(found.places))
     bigint = id_type is IdType.BIGINT
     ids = np.full(shape, -1 if bigint else None, dtype=np.int64 if bigint else object)

@@ -46,6 +46,8 @@ def search(
     """
     count = len(rows) if among is None else len(among)
     k = min(k, count)
+    if not len(queries):
+        return np.zeros((0, k), np.int64), np.zeros((0, k))
     wanted = min(count, k + max(8, k // 4))
     step = max(1, min(_QUERIES, _HELD // max(1, wanted)))
     done = [

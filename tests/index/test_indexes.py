@@ -413,3 +413,24 @@ def test_the_command_line(cli: Command, tmp_path: Any) -> None:
         1,
         "embstore: items@1 has no index 'x': it has none\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("middle", "said"), [(-3.0, True), (-0.1, False), (2.0, False), (20.0, True)]
+)
+def test_biases_on_one_side_are_said(
+    cli: Command, tmp_path: Any, middle: float, said: bool
+) -> None:
+    biases = np.random.default_rng(0).normal(middle, 0.2, 500).astype(np.float32)
+    units = clusters(500, 8)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    np.savez(tmp_path / "v.npz", item_factors=units, item_bias=biases)
+    how = ("--ids", "row-number", "--metric", "ip", "--index", "hnsw", "--bias", "fold")
+    one_sided = "turns its vectors to one side, where an HNSW index misses"
+    done = cli("load", "items", tmp_path / "v.npz", *how)
+    assert done.returncode == 0, done.stderr
+    assert (one_sided in done.stderr) == said
+    done = cli("index", "items@1", "--kind", "hnsw", "--m", 8)
+    assert (one_sided in done.stderr) == said
+    ones = cli("load", "users", tmp_path / "v.npz", *how, "--biases", "1")
+    assert one_sided not in ones.stderr

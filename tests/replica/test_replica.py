@@ -195,6 +195,18 @@ def test_what_is_left_out(shared: tuple[Version, Replica]) -> None:
     assert not set(replica.nearest(queries, 6, exclude=seen).ids[2]) & set(seen[2])
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"exact": True}, {"where": {"new": True}}, {"per_group": "new"}, {"exclude": []}]
+)
+def test_no_queries(shared: tuple[Version, Replica], how: dict[str, Any]) -> None:
+    rest = {name: value for name, value in how.items() if name != "exclude"}
+    for asked in shared:
+        found = asked.nearest(np.empty((0, DIM), np.float32), 3, **how)
+        like = asked.similar([], 3, **rest)
+        assert found.ids.shape == found.distances.shape == like.ids.shape == (0, 3)
+        assert len(found.counts) == 0
+
+
 def test_k_beyond_the_rows(shared: tuple[Version, Replica]) -> None:
     version, replica = shared
     query = clusters(1, DIM)
