@@ -14,7 +14,7 @@ def test_vectors_help_and_a_pipeline_stays_on_its_version(store: embstore.Store)
     data = generated(200, 700)
     report = run(store, data, seed=0)
     without, fitted, later, followed, again = (row["boosted trees"] for row in report.rows)
-    assert fitted > without + 0.015
+    assert fitted > without + 0.015 and without > 0.68  # which is no straw man
     assert later == fitted > followed + 0.02
     assert again > without + 0.015
     assert store["fm_features_reader"].number == 2
