@@ -78,15 +78,16 @@ def test_an_exam_asks_for_hidden_books_alone(store: Store) -> None:
     assert (exam.items == exam.users).all()
     assert sorted(exam.users) == list(range(23))  # the last reader is as new as the book
 
-    # A half of the readers are where their books are, the others opposite; 0 is where 1 is, all
-    # known books are where 5 is, and 2 has no vector.
+    # A half of the readers are where their books are, the others opposite; 0 is where 1 is, 2 has
+    # no vector, and the known books are between 5 and its reader.
     vectors = rng.standard_normal((40, 16))
-    vectors[1], vectors[24:] = vectors[0], vectors[5]
+    vectors[1], vectors[24:] = vectors[0], vectors[5] + vectors[6] / 4
     version = store.create_table("books").load(
         np.delete(vectors, 2, axis=0), ids=np.delete(books, 2), index="none"
     )
-    side = np.where(readers < 12, 1, -1)
-    assert exam.of("these", version, side[:, None] * vectors[:24]) == {
+    near = np.where(readers[:, None] < 12, 1, -1) * vectors[:24]
+    near[5] = vectors[5] + vectors[6] / 3
+    assert exam.of("these", version, near) == {
         "vectors": "these",
         "hidden books with one": pytest.approx(23 / 24),
         "same series@10": 2 / 4,
