@@ -183,9 +183,8 @@ def two_weeks(store: embstore.Store, data: Data, name: str, seed: int) -> Weeks:
     reading = time.perf_counter() - start
 
     trainings = {}
-    for way in ("cold", "warm"):
-        torch.manual_seed(seed + 1)
-        layers = stored if way == "warm" else random_layers(this_week, kind.width)
+    for way, layers in (("cold", random_layers(this_week, kind.width)), ("warm", stored)):
+        torch.manual_seed(seed + 1)  # the layers above begin the same
         trainings[way] = fit(kind(layers), this_week, test, epochs=EPOCHS, seed=seed + 1)
     return Weeks(before[-1].auc, trainings, rows, loading, reading, share(network))
 

@@ -6,7 +6,8 @@ from examples.data import generated
 
 
 def test_quality(store: Store) -> None:
-    rows = {row["vectors"].split(":")[0]: row for row in run(store, generated(600, 1000), 0).rows}
+    found = run(store, generated(600, 1000), 0).rows
+    rows = {row["vectors"].split(":")[0]: row for row in found}
     series, readers = (
         {way: row[name] for way, row in rows.items()}
         for name in ("same series@10", "held-out reader@10")
@@ -16,3 +17,5 @@ def test_quality(store: Store) -> None:
         assert readers[way] > 2 * readers["random"]
     for way in ("transform of 5 interactions", "fold_in of 5 interactions"):
         assert readers[way] > 1.5 * readers["random"]
+    alone, both = (row for row in found if row["vectors"].startswith("mean_of_neighbours"))
+    assert both["hidden books with one"] > alone["hidden books with one"] + 0.02

@@ -1,6 +1,7 @@
 """Anybody's ratings, as the examples read them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,36 @@ def test_a_file_of_ratings_and_one_of_items(tmp_path: Path) -> None:
         *("id", "title", "author", "year", "decade", "genre", "popularity", "tags")
     ]
     assert data.knows("rating")
+
+
+def test_goodbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: dict[str, dict[str, Any]] = {
+        "books": {
+            "book_id": [2, 1, 3],
+            "title": ["Second (Some, Series, #1.5)", "First", "Third (Other #2)"],
+            "authors": ["B, C", "A", "A"],
+            "year": [1999, None, 2001],
+            "language": ["eng", None, "ger"],
+            "ratings_count": [20, 10, 30],
+        },
+        "ratings": {"user_id": [1, 2, 2], "book_id": [2, 1, 3], "rating": [5, 2, 4]},
+        "to_read": {"user_id": [1, 3], "book_id": [3, 2]},
+        # Tags of fewer than twenty books say nothing.
+        "book_tags": {"book_id": [2, 2], "tag": ["rare", "drama"]},
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    data = read(tmp_path)
+    assert data.name == "goodbooks-10k" and data.shape == (3, 3)
+    assert data.column("title")[:2] == ["First", "Second (Some, Series, #1.5)"]
+    assert data.column("author") == ["A", "B", "A"]
+    assert data.column("series") == ["", "Some, Series", "Other"]
+    assert data.column("decade") == ["", "1990s", "2000s"]
+    assert data.column("popularity") == [10, 20, 30]
+    assert data.column("tags") == [[], [], []]
+    assert [each.tolist() for each in data.liked()] == [[0, 0, 1, 2], [1, 2, 2, 1]]
+    monkeypatch.setattr("examples.files.QUICK", 1)  # of three readers
+    assert read(tmp_path, quick=True).ratings.tolist() == [5]
 
 
 def test_pairs_without_ratings_all_count(tmp_path: Path) -> None:
