@@ -67,7 +67,7 @@ def rated(path: Path, items: Path | None = None) -> Data:
     ratings = np.full(len(table), 5.0)
     if "rating" in table.schema.names:
         given = _as(table["rating"], pa.float64(), f"{path}, column rating").to_numpy()
-        if not len(given) or not np.isfinite(given).all() or given.max() <= 0:
+        if not np.isfinite(given).all() or given.max() <= 0:
             raise BadInput(f"{path}, column rating: every row needs a number, the best above 0")
         ratings = 5 * given / given.max()
     # Of a pair that is there twice, the last rating counts.

@@ -100,6 +100,7 @@ def test_pairs_without_ratings_all_count(tmp_path: Path) -> None:
     [
         ("user_id\n1\n", "id\n1\n", "ratings.csv has one column: it needs user_id and item_id"),
         ("user_id,item_id,rating\n1,2,good\n", "id\n1\n", "ratings.csv, column rating: .*'good'"),
+        ("user_id,item_id,rating\n", "id\n1\n", "ratings.csv holds no rows"),
         ("user_id,item_id,rating\n1,2,\n", "id\n1\n", "rating: every row needs a number"),
         ("user_id,item_id\n1,2\n1,\n", "id\n1\n", "ratings.csv, column item_id: row 2 has no"),
         ("user_id,item_id\n1,2\n", "id,year\na,1\n", "items.csv has ids of string, .* of int64"),
