@@ -7,7 +7,7 @@ taken apart here first, and no message repeats it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -166,6 +166,22 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise translate(error, doing) from error
+
+
+@contextmanager
+def working(connect: Callable[[], Connection], doing: str) -> Iterator[Connection]:
+    """Open a connection for work that may take minutes, and close it.
+
+    A backend whose client died in a long COPY, or while it builds an index, would not notice
+    before the end; this one looks every two seconds. The driver's errors become embstore's.
+    """
+    with translated(doing):
+        connection = connect()
+        try:
+            connection.execute("SET client_connection_check_interval = '2s'")
+            yield connection
+        finally:
+            connection.close()
 
 
 def translate(error: psycopg.Error, doing: str) -> errors.EmbstoreError:

@@ -26,7 +26,7 @@ from .. import catalog
 from ..catalog import VersionRow
 from ..compare.alignment import stored
 from ..compare.rotation import Array64
-from ..connection import Connection, Engine, translated
+from ..connection import Connection, Engine, translated, working
 from ..errors import DuplicateId, InvalidQuery, NotFound
 from ..load import Options, rejects
 from ..load.plan import side_table
@@ -89,10 +89,7 @@ def append(
     options: Options,
 ) -> Appended:
     """Let the rows of ``source`` join a version; see ``Version.append``."""
-    connection = connect()
-    try:
-        # A backend whose client died in a long COPY into an index would not notice for minutes.
-        connection.execute("SET client_connection_check_interval = '2s'")
+    with working(connect, f"appending to {ref}") as connection:
         version = catalog.resolve(connection, ref)
         options = dataclasses.replace(options, id_type=version.id_type, bits=version.metric.of_bits)
         sources = several(source)
@@ -121,8 +118,6 @@ def append(
                     raise _inserted_meanwhile(version, error) from error
                 if sending.rows:
                     _end(connection, version, number, moment, sending, origin, message)
-    finally:
-        connection.close()
     if left := bad.summary(sending.rows + bad.count):
         options.warn(left)
     there = sending.rows > 0

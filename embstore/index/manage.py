@@ -14,7 +14,7 @@ from psycopg import sql
 
 from .. import catalog
 from ..catalog import VersionRow, as_indexes
-from ..connection import Connection, Engine, translated
+from ..connection import Connection, Engine, translated, working
 from ..errors import DatabaseFailed, InvalidQuery, NotFound
 from ..relations import SCHEMA, version_name
 from ..release import live
@@ -110,10 +110,7 @@ def missing(connection: Connection, row: VersionRow) -> list[str]:
 @contextmanager
 def _alone(connect: Callable[[], Connection], ref: str) -> Iterator[tuple[Connection, VersionRow]]:
     """Hold a version's indexes against another session that would change them; dies with us."""
-    connection = connect()
-    try:
-        # A backend whose client died while it builds an index would not notice for minutes.
-        connection.execute("SET client_connection_check_interval = '2s'")
+    with working(connect, f"indexing {ref}") as connection:
         row = catalog.resolve(connection, ref)
         taken = connection.execute(
             "SELECT pg_try_advisory_lock(hashtext('embstore index ' || %s), %s)",
@@ -124,8 +121,6 @@ def _alone(connect: Callable[[], Connection], ref: str) -> Iterator[tuple[Connec
                 f"another session is changing the indexes of {row.ref}: wait for it"
             )
         yield connection, catalog.resolve(connection, row.ref)
-    finally:
-        connection.close()
 
 
 def _remove(connection: Connection, engine: Engine, row: VersionRow, index: Index) -> None:

@@ -21,7 +21,7 @@ import psycopg
 
 from .. import catalog
 from ..catalog import VersionRow
-from ..connection import Connection, Engine, translate, translated
+from ..connection import Connection, Engine, translate, working
 from ..errors import EmbstoreError, LoadFailed
 from ..refs import check_name
 from ..types import Progress
@@ -39,16 +39,12 @@ def load(
     connect: Callable[[], Connection], engine: Engine, name: str, source: object, options: Options
 ) -> VersionRow:
     """Load ``source`` as the next version of table ``name``; returns its catalog row."""
-    connection = connect()
-    try:
-        # A backend whose client died while it builds an index would not notice for minutes.
-        connection.execute("SET client_connection_check_interval = '2s'")
+    with working(connect, f"loading into {name}") as connection:
         if options.alias is not None:
             check_name(options.alias, "alias")
         sources = several(source)
         with (
             rejects.opened(options, sources) as bad,
-            translated(f"loading into {name}"),
             closing(opened(sources, options, bad)) as more,
         ):
             first = next(more)
@@ -75,8 +71,6 @@ def load(
         if refused is not None:
             raise not_live(done, refused) from refused
         return catalog.resolve(connection, done.ref)
-    finally:
-        connection.close()
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 import random
 import shutil
+from typing import Any
 
+import psycopg
 import pytest
 
 import embstore
 from embstore import Store
+from embstore.connection import working
 from tests.fix_store import reachable_folder
 
 from . import kills
@@ -31,6 +34,21 @@ def test_servers_die_before_or_after() -> None:
                 kills.kill_servers(folder / "home", work, 1, random.Random(1))
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_server_that_dies_at_once(store: Store) -> None:
+    """Before the first statement of a load, an append or an index."""
+
+    def connect() -> psycopg.Connection[Any]:
+        connection = psycopg.connect(store.url, autocommit=True)
+        with store.connection() as lent:
+            pid = connection.info.backend_pid
+            lent.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        return connection
+
+    lost = pytest.raises(embstore.ConnectionFailed, match="loading x: the connection was lost")
+    with lost, working(connect, "loading x"):
+        raise AssertionError
 
 
 def test_it_would_be_seen(store: Store) -> None:
