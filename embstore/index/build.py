@@ -297,7 +297,8 @@ def build(
         )
     folded = version.source.get("folded_bias", "1") != "1"  # ones are of the queries' side
     if folded and index.kind == "hnsw" and version.metric is Metric.IP:
-        warnings += filter(None, [_one_sided(connection, engine, version, rows)])
+        doubt = _one_sided(connection, engine, version, rows)
+        warnings += [doubt] if doubt else []
     return built, warnings
 
 
